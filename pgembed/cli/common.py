@@ -1,0 +1,178 @@
+"""What the commands share: options, connections, progress and output."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichProgress
+from rich.progress import Task as RichTask
+from rich.text import Text
+
+from pgembed.progress import Progress, Task
+
+if TYPE_CHECKING:
+    import psycopg
+
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+DsnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dsn",
+        metavar="DSN",
+        help="Database: a libpq or SQLAlchemy connection string. Default: PGEMBED_DSN, else the embedded server.",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+
+_PLAIN_INTERVAL_S = 5.0
+
+
+def connection(dsn: str | None, *, vectors: bool = False) -> "psycopg.Connection":
+    """Open a connection to a database whose schema is the one this package was written for."""
+    from pgembed.db.connection import connect
+    from pgembed.db.migrations import require_current
+
+    opened = connect(dsn)
+    try:
+        require_current(opened)
+        if vectors:
+            from pgvector.psycopg import register_vector
+
+            register_vector(opened)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def print_json(value: Any) -> None:
+    """Print `value` as one JSON document."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n")
+
+
+def show_progress() -> Progress:
+    """Return bars where a person watches (standard error is a terminal), plain lines elsewhere."""
+    return _Bars() if errors.is_terminal else _Lines()
+
+
+def printable(text: str) -> str:
+    """Return `text` with control and bidirectional characters escaped: what a terminal would obey is shown instead."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
+def seconds(value: float) -> str:
+    """Return a duration as a person says it: 0.8 s, 12 s, 3 min 05 s."""
+    if value < 10:
+        return f"{value:.1f} s"
+    if value < 60:
+        return f"{value:.0f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest:02d} s"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):  # a NumPy scalar
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+class _RateColumn(TextColumn):
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: RichTask) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} {task.fields['unit']}/s" if speed else "", style="dim")
+
+
+class _Bars:
+    """Progress on a terminal."""
+
+    @contextmanager
+    def task(self, description: str, total: int | None, unit: str) -> Iterator[Task]:
+        with RichProgress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            _RateColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=errors,
+            transient=True,
+        ) as bars:
+            identity = bars.add_task(description, total=total, unit=unit, note="")
+
+            class Bar:
+                def advance(self, amount: int = 1) -> None:
+                    bars.advance(identity, amount)
+
+                def note(self, text: str) -> None:
+                    bars.update(identity, note=text)
+
+            yield Bar()
+
+    def say(self, text: str) -> None:
+        errors.print(text, markup=False)
+
+
+class _Lines:
+    """Progress into a log: a line every few seconds, with the rate and the time that remains."""
+
+    @contextmanager
+    def task(self, description: str, total: int | None, unit: str) -> Iterator[Task]:
+        started = last = time.monotonic()
+        done = 0
+        noted = ""
+
+        def line(now: float) -> str:
+            rate = done / max(now - started, 1e-9)
+            parts = [f"{done:,}" + (f" of {total:,}" if total else "") + f" {unit}", f"{rate:,.0f} {unit}/s"]
+            if total and 0 < done < total:
+                parts.append(f"{seconds((total - done) / rate)} left")
+            return f"{description}: " + ", ".join([*parts, noted] if noted else parts)
+
+        class Line:
+            def advance(self, amount: int = 1) -> None:
+                nonlocal done, last
+                done += amount
+                now = time.monotonic()
+                if now - last >= _PLAIN_INTERVAL_S:
+                    last = now
+                    errors.print(line(now), markup=False)
+
+            def note(self, text: str) -> None:
+                nonlocal noted
+                noted = text
+
+        yield Line()
+        if done:
+            errors.print(line(time.monotonic()), markup=False)
+
+    def say(self, text: str) -> None:
+        errors.print(text, markup=False)

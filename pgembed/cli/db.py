@@ -1,0 +1,108 @@
+"""`pgembed db`: the embedded server."""
+
+import os
+import subprocess
+from typing import Annotated
+
+import typer
+
+from pgembed.cli.common import DsnOption, JsonOption, console, print_json
+from pgembed.config import settings
+
+_group = typer.Typer(
+    help="The embedded Postgres server, and psql on whichever database is in use.", no_args_is_help=True
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.add_typer(_group, name="db")
+
+
+@_group.command()
+def start(as_json: JsonOption = False) -> None:
+    """Start the embedded server if it does not run, and print its connection string.
+
+    It keeps running when the command ends, until `pgembed db stop`.
+
+    \b
+    Example:
+        pgembed db start
+    """
+    from pgembed.db.embedded import EmbeddedServer
+
+    server = EmbeddedServer(settings().postgres_dir)
+    dsn = server.start()
+    if as_json:
+        print_json({"dsn": dsn, "data": server.data_dir, "version": server.server_version()})
+    else:
+        console.print(
+            f'{server.server_version()} runs on {server.data_dir}\nPGEMBED_DSN="{dsn}"', markup=False
+        )
+
+
+@_group.command()
+def stop() -> None:
+    """Stop the embedded server; open transactions are rolled back.
+
+    \b
+    Example:
+        pgembed db stop
+    """
+    from pgembed.db.embedded import EmbeddedServer
+
+    server = EmbeddedServer(settings().postgres_dir)
+    console.print(
+        "Stopped." if server.stop() else f"No server was running on {server.data_dir}.", markup=False
+    )
+
+
+@_group.command()
+def status(as_json: JsonOption = False) -> None:
+    """Tell whether the embedded server runs, and where. Exit code 1 when it does not.
+
+    \b
+    Example:
+        pgembed db status --json
+    """
+    from pgembed.db.embedded import EmbeddedServer
+
+    server = EmbeddedServer(settings().postgres_dir)
+    running = server.is_running()
+    if as_json:
+        print_json({"running": running, "data": server.data_dir, "dsn": server.dsn if running else None})
+    else:
+        console.print(
+            f"{server.server_version()} {'runs' if running else 'does not run'} on {server.data_dir}"
+            + (f'\nPGEMBED_DSN="{server.dsn}"' if running else "\nStart it: pgembed db start"),
+            markup=False,
+        )
+    if not running:
+        raise typer.Exit(1)
+
+
+@_group.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def psql(
+    context: typer.Context,
+    dsn: DsnOption = None,
+    command: Annotated[str | None, typer.Option("--command", "-c", help="Run this SQL and end.")] = None,
+) -> None:
+    """Open psql on the database in use. Further arguments go to psql.
+
+    \b
+    Examples:
+        pgembed db psql
+        pgembed db psql -c 'SELECT count(*) FROM pgembed.triplets'
+    """
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+    from pgembed.db.connection import resolve
+    from pgembed.db.embedded import EmbeddedServer
+
+    parts = conninfo_to_dict(resolve(dsn))
+    # a password in the arguments would stand in the process list
+    password = parts.pop("password", None)
+    environment = {**os.environ, **({"PGPASSWORD": str(password)} if password else {})}
+    program = EmbeddedServer(settings().postgres_dir).binary("psql")
+    arguments = [str(program), make_conninfo(**parts), *(["-c", command] if command else []), *context.args]
+    raise typer.Exit(subprocess.run(arguments, env=environment, check=False).returncode)

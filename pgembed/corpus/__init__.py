@@ -1,0 +1,1 @@
+"""Files to chunks to token sets to rows."""

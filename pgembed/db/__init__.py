@@ -1,0 +1,1 @@
+"""The database: connections, migrations, named queries, the embedded server."""

@@ -1,0 +1,140 @@
+"""Connections: which database, how to reach it, and what it must be able to do."""
+
+import os
+import re
+from dataclasses import dataclass
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from pgembed.config import settings
+from pgembed.db.sql import query
+from pgembed.errors import ConfigurationError, DatabaseError
+
+MINIMUM_SERVER = (15, "NULLS NOT DISTINCT")
+MINIMUM_PGVECTOR = (0, 8, 0)  # iterative index scans; halfvec and sparsevec came with 0.7
+
+_SQLALCHEMY_SCHEME = re.compile(r"^(postgres(?:ql)?)\+\w+://")
+
+
+def normalise(dsn: str) -> str:
+    """Return `dsn` in libpq's keyword form; takes libpq's own two forms and SQLAlchemy's URLs.
+
+    Raises:
+        ConfigurationError: it is none of these.
+    """
+    try:
+        return make_conninfo(_SQLALCHEMY_SCHEME.sub(r"postgresql://", dsn.strip()))
+    except psycopg.ProgrammingError as error:
+        # libpq quotes the text that it could not read, which may be the password: so its message stays out.
+        raise ConfigurationError(
+            "The connection string cannot be read.",
+            remedy="Use postgresql://user@host:5432/database or 'host=… dbname=… user=…'; "
+            "put the password into ~/.pgpass or PGPASSWORD, or percent-encode it in the URL.",
+        ) from error.__class__("unreadable connection string (withheld: it may hold a password)")
+
+
+def describe(dsn: str) -> str:
+    """Return host, port, database and user of `dsn`, never its password."""
+    parts = conninfo_to_dict(dsn)
+    return " ".join(f"{key}={parts[key]}" for key in ("host", "port", "dbname", "user") if parts.get(key))
+
+
+def resolve(dsn: str | None = None) -> str:
+    """Return the connection string to use: `dsn`, else PGEMBED_DSN, else the embedded server's (started if needed)."""
+    given = dsn or settings().dsn
+    if given:
+        return normalise(given)
+    from pgembed.db.embedded import EmbeddedServer  # needs an extra
+
+    return EmbeddedServer(settings().postgres_dir).start()
+
+
+def connect(dsn: str | None = None, *, vectors: bool = False) -> psycopg.Connection:
+    """Open an autocommitting connection; `vectors` registers pgvector's types (vector ↔ float32 array).
+
+    Raises:
+        DatabaseError: the server cannot be reached, refuses, or has no pgvector though `vectors` is set.
+    """
+    conninfo = resolve(dsn)
+    try:
+        connection = psycopg.connect(conninfo, autocommit=True, application_name=f"pgembed[{os.getpid()}]")
+    except psycopg.OperationalError as error:
+        raise DatabaseError(
+            f"Cannot connect to {describe(conninfo) or 'the database'}: {str(error).strip()}",
+            remedy="Check --dsn or PGEMBED_DSN and that the server runs; "
+            "without either, pgembed uses its embedded server (`pgembed db start`).",
+        ) from error
+    if vectors:
+        from pgvector.psycopg import register_vector
+
+        try:
+            register_vector(connection)
+        except psycopg.ProgrammingError as error:
+            connection.close()
+            raise DatabaseError(
+                f"The database ({describe(conninfo)}) has no extension vector.",
+                remedy="Run `pgembed migrate`.",
+            ) from error
+    return connection
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something the database lacks, and what to do about it."""
+
+    what: str
+    remedy: str
+
+
+def preflight(connection: psycopg.Connection) -> list[Problem]:
+    """Return what stands in the way of pgembed's schema on this server; empty when nothing does."""
+    row = connection.execute(query("preflight")).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate-free SELECT without FROM gives one row
+    server_version, installed, available, can_create_extension, can_create_schema, has_schema, is_replica = (
+        row
+    )
+    problems = []
+    major = server_version // 10000
+    if major < MINIMUM_SERVER[0]:
+        problems.append(
+            Problem(
+                f"PostgreSQL {major} is too old: pgembed needs {MINIMUM_SERVER[0]} ({MINIMUM_SERVER[1]}).",
+                "Upgrade the server, or let pgembed use its embedded one (leave --dsn and PGEMBED_DSN unset).",
+            )
+        )
+    if is_replica:
+        problems.append(Problem("The server is a read-only replica.", "Point --dsn at the primary."))
+    wanted = ".".join(map(str, MINIMUM_PGVECTOR))
+    version = installed or available
+    if version is None:
+        problems.append(
+            Problem(
+                "pgvector is not available on the server.",
+                "Install it there (Debian: postgresql-NN-pgvector; managed servers: allow the extension vector).",
+            )
+        )
+    elif tuple(int(part) for part in re.findall(r"\d+", version)[:3]) < MINIMUM_PGVECTOR:
+        update = (
+            "ALTER EXTENSION vector UPDATE"
+            if installed and available and available != installed
+            else "Upgrade pgvector"
+        )
+        problems.append(
+            Problem(f"pgvector {version} is too old: pgembed needs {wanted}.", f"{update} on the server.")
+        )
+    elif not installed and not can_create_extension:
+        problems.append(
+            Problem(
+                "The extension vector is not in this database and this role may not create it.",
+                "As the database's owner: CREATE EXTENSION vector;",
+            )
+        )
+    if not has_schema and not can_create_schema:
+        problems.append(
+            Problem(
+                "This role may not create the schema pgembed.",
+                "As the database's owner: GRANT CREATE ON DATABASE … TO …, or CREATE SCHEMA pgembed AUTHORIZATION …;",
+            )
+        )
+    return problems

@@ -1,0 +1,84 @@
+"""The one tree of errors. A message says what is wrong, with the value, and what to do next.
+
+    PgembedError
+    ├── ConfigurationError      a setting, an argument or an environment variable that cannot be used
+    │   └── MissingExtra        an optional dependency that is not installed
+    ├── DatabaseError           the server: unreachable, too old, without pgvector, without the privilege
+    │   └── SchemaError         the schema: absent, behind, or newer than this package
+    ├── CorpusError             files that cannot be ingested at all (single files are rejected, not raised)
+    ├── MiningError             pairs and triplets
+    ├── EncoderError            an encoder's files, settings or output
+    ├── TrainingError           fine-tuning and checkpoints
+    ├── ExportError             an ONNX graph that does not equal the model it came from
+    ├── GenerationError         reindex, generations and their indexes
+    ├── SearchError             a search that cannot be answered
+    └── EvaluationError         data sets and measurements
+
+Only `cli` turns these into exit codes.
+"""
+
+
+class PgembedError(Exception):
+    """Something pgembed cannot do. Takes its message from the caller, else from the subclass's docstring."""
+
+    def __init__(self, message: str | None = None, *, remedy: str | None = None) -> None:
+        self.message = message or (type(self).__doc__ or "").strip()
+        self.remedy = remedy
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return self.message if self.remedy is None else f"{self.message}\n  {self.remedy}"
+
+
+class ConfigurationError(PgembedError):
+    """A setting cannot be used."""
+
+
+class MissingExtra(ConfigurationError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, extra: str, needed_for: str, cause: str) -> None:
+        super().__init__(
+            f"{needed_for} needs the extra '{extra}' ({cause}).",
+            remedy=f"Install it: pip install 'pgembed-code[{extra}]'",
+        )
+
+
+class DatabaseError(PgembedError):
+    """The database cannot be used."""
+
+
+class SchemaError(DatabaseError):
+    """The database's schema does not fit this package."""
+
+
+class CorpusError(PgembedError):
+    """The code cannot be ingested."""
+
+
+class MiningError(PgembedError):
+    """Pairs or triplets cannot be mined."""
+
+
+class EncoderError(PgembedError):
+    """The encoder cannot be used."""
+
+
+class TrainingError(PgembedError):
+    """The model cannot be trained."""
+
+
+class ExportError(PgembedError):
+    """The model cannot be exported."""
+
+
+class GenerationError(PgembedError):
+    """The generation cannot be built or changed."""
+
+
+class SearchError(PgembedError):
+    """The search cannot be answered."""
+
+
+class EvaluationError(PgembedError):
+    """The evaluation cannot be run."""

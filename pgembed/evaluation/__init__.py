@@ -1,0 +1,1 @@
+"""Retrieval metrics, index recall, gates, reports."""

@@ -1,0 +1,1 @@
+"""Candidate pairs and triplets: thin calls of the SQL."""

@@ -1,0 +1,1 @@
+"""Fine-tuning with torch: model, loss, optimiser, loop, checkpoint, ONNX export. The only part that imports torch."""

@@ -1,0 +1,1 @@
+"""Reindex, generations, index, search."""

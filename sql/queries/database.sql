@@ -1,0 +1,20 @@
+-- Questions about the server itself.
+
+-- name: preflight
+-- Everything that the schema needs of the server, in one row.
+SELECT current_setting('server_version_num')::integer,
+       (SELECT extversion FROM pg_extension WHERE extname = 'vector'),
+       (SELECT default_version FROM pg_available_extensions WHERE name = 'vector'),
+       -- vector is a trusted extension: CREATE on the database is enough
+       has_database_privilege(current_database(), 'CREATE'),
+       has_database_privilege(current_database(), 'CREATE'),
+       EXISTS (SELECT FROM pg_namespace
+                WHERE nspname = 'pgembed' AND has_schema_privilege(oid, 'CREATE')),
+       pg_is_in_recovery();
+
+-- name: schema_revision
+-- The revision that the schema stands at; the table is there only after the first migration.
+SELECT version_num FROM pgembed.alembic_version;
+
+-- name: vector_schema
+SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector';
