@@ -1,7 +1,6 @@
 """Alembic's entry: revisions run in one transaction, in schema pgembed, with a version table of their own there."""
 
 from alembic import context
-
 from pgembed.db.migrations import SCHEMA
 
 # search_path holds pgembed's schema and pgvector's, so that functions can capture it (SET search_path FROM CURRENT)
@@ -22,9 +21,7 @@ def _run(**how: object) -> None:
         if context.is_offline_mode():
             context.get_context().impl.static_output(_PREPARE)
         else:
-            context.get_context().connection.exec_driver_sql(
-                _PREPARE, execution_options={"no_parameters": True}
-            )
+            context.get_context().connection.exec_driver_sql(_PREPARE, execution_options={"no_parameters": True})
         context.run_migrations()
 
 

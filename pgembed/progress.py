@@ -4,7 +4,7 @@ A stage takes a `Progress`; `cli` hands in one that draws bars or prints lines; 
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -21,16 +21,11 @@ class Task(Protocol):
 class Progress(Protocol):
     """Receives the progress of long work."""
 
-    def task(self, description: str, total: int | None, unit: str) -> "_TaskContext":
+    def task(self, description: str, total: int | None, unit: str) -> AbstractContextManager[Task]:
         """Open a task of `total` units (None: unknown) as a context manager."""
 
     def say(self, text: str) -> None:
         """Tell a line that stays."""
-
-
-class _TaskContext(Protocol):
-    def __enter__(self) -> Task: ...
-    def __exit__(self, *exc_info: object) -> bool | None: ...
 
 
 class _SilentTask:

@@ -27,9 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     Path(folder.name).chmod(0o755)  # as root the server runs as another user, which must be able to pass
     os.environ["PGEMBED_HOME"] = str(Path(folder.name) / "home")
     # a crash of the machine may cost a test database; a crash of the server may not, so only fsync is off
-    server = EmbeddedServer(
-        Path(folder.name) / "server", settings={"fsync": "off", "full_page_writes": "off"}
-    )
+    server = EmbeddedServer(Path(folder.name) / "server", settings={"fsync": "off", "full_page_writes": "off"})
     server.start()
     config.stash[_FOLDER], config.stash[_SERVER] = folder, server
     config.option.postgresql_host = str(server.socket_dir)

@@ -1,7 +1,6 @@
 """The tables."""
 
 from alembic import op
-
 from pgembed.db.migrations import apply_sql
 
 revision = "0001"

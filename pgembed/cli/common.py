@@ -75,9 +75,7 @@ def show_progress() -> Progress:
 
 def printable(text: str) -> str:
     """Return `text` with control and bidirectional characters escaped: what a terminal would obey is shown instead."""
-    return "".join(
-        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode("ascii") for c in text
-    )
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def seconds(value: float) -> str:

@@ -36,9 +36,7 @@ def start(as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"dsn": dsn, "data": server.data_dir, "version": server.server_version()})
     else:
-        console.print(
-            f'{server.server_version()} runs on {server.data_dir}\nPGEMBED_DSN="{dsn}"', markup=False
-        )
+        console.print(f'{server.server_version()} runs on {server.data_dir}\nPGEMBED_DSN="{dsn}"', markup=False)
 
 
 @_group.command()
@@ -52,9 +50,7 @@ def stop() -> None:
     from pgembed.db.embedded import EmbeddedServer
 
     server = EmbeddedServer(settings().postgres_dir)
-    console.print(
-        "Stopped." if server.stop() else f"No server was running on {server.data_dir}.", markup=False
-    )
+    console.print("Stopped." if server.stop() else f"No server was running on {server.data_dir}.", markup=False)
 
 
 @_group.command()
@@ -99,10 +95,10 @@ def psql(
     from pgembed.db.connection import resolve
     from pgembed.db.embedded import EmbeddedServer
 
-    parts = conninfo_to_dict(resolve(dsn))
+    parts = {key: str(value) for key, value in conninfo_to_dict(resolve(dsn)).items() if value is not None}
     # a password in the arguments would stand in the process list
     password = parts.pop("password", None)
-    environment = {**os.environ, **({"PGPASSWORD": str(password)} if password else {})}
+    environment = {**os.environ, **({"PGPASSWORD": password} if password else {})}
     program = EmbeddedServer(settings().postgres_dir).binary("psql")
     arguments = [str(program), make_conninfo(**parts), *(["-c", command] if command else []), *context.args]
     raise typer.Exit(subprocess.run(arguments, env=environment, check=False).returncode)

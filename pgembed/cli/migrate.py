@@ -17,9 +17,7 @@ def migrate(
     to: Annotated[str, typer.Option("--to", metavar="REVISION", help="Stop at this revision.")] = "head",
     down: Annotated[
         str | None,
-        typer.Option(
-            "--down", metavar="REVISION", help="Go back to this revision ('base': remove everything)."
-        ),
+        typer.Option("--down", metavar="REVISION", help="Go back to this revision ('base': remove everything)."),
     ] = None,
     sql: Annotated[
         bool, typer.Option("--sql", help="Print the script instead of running it; needs no database.")
@@ -39,9 +37,7 @@ def migrate(
     known = [*migrations.revisions(), "head", "base"]
     for wanted in (to, down):
         if wanted is not None and wanted not in known:
-            raise typer.BadParameter(
-                f"{wanted!r} is not a revision; there are {', '.join(migrations.revisions())}."
-            )
+            raise typer.BadParameter(f"{wanted!r} is not a revision; there are {', '.join(migrations.revisions())}.")
     if sql:
         typer.echo(migrations.offline_script(to))
         return

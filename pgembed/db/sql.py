@@ -3,12 +3,10 @@
 import re
 from functools import cache
 from pathlib import Path
-from typing import LiteralString, cast
+from typing import LiteralString
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-_BLOCK = re.compile(
-    r"^-- name: (?P<name>\w+)[^\n]*\n(?P<text>.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL
-)
+_BLOCK = re.compile(r"^-- name: (?P<name>\w+)[^\n]*\n(?P<text>.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL)
 
 
 @cache
@@ -21,7 +19,8 @@ def resources() -> Path:
 def resource_text(name: str) -> LiteralString:
     """Return the text of a file under `sql/`, such as `functions/jaccard_pairs.v01.sql`."""
     # A file of this package is as literal as a string in its code: no user's text is ever in it.
-    return cast(LiteralString, (resources() / "sql" / name).read_text(encoding="utf-8"))
+    text: LiteralString = (resources() / "sql" / name).read_text(encoding="utf-8")
+    return text
 
 
 @cache
@@ -32,7 +31,7 @@ def _queries() -> dict[str, LiteralString]:
             name = match["name"]
             if name in found:
                 raise ValueError(f"two queries are named {name!r}; the second is in {path}")
-            found[name] = cast(LiteralString, match["text"].strip())
+            found[name] = match["text"].strip()
     return found
 
 

@@ -5,8 +5,11 @@
 SELECT current_setting('server_version_num')::integer,
        (SELECT extversion FROM pg_extension WHERE extname = 'vector'),
        (SELECT default_version FROM pg_available_extensions WHERE name = 'vector'),
-       -- vector is a trusted extension: CREATE on the database is enough
-       has_database_privilege(current_database(), 'CREATE'),
+       -- who may create it depends on how it was built: trusted asks for CREATE on the database, else a superuser
+       EXISTS (SELECT FROM pg_available_extension_versions v
+                WHERE v.name = 'vector'
+                  AND (NOT v.superuser OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+                       OR (v.trusted AND has_database_privilege(current_database(), 'CREATE')))),
        has_database_privilege(current_database(), 'CREATE'),
        EXISTS (SELECT FROM pg_namespace
                 WHERE nspname = 'pgembed' AND has_schema_privilege(oid, 'CREATE')),

@@ -1,0 +1,269 @@
+"""SQLAlchemy models of the tables, for people who query pgembed from their own application.
+
+The SQL files are the source; a test holds these against the migrated schema (Alembic's autogenerate finds nothing).
+"""
+
+from datetime import datetime
+from typing import Any
+
+from pgvector.sqlalchemy import VECTOR
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    Computed,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    func,
+    literal_column,
+    text,
+)
+from sqlalchemy.dialects.postgresql import BYTEA, JSONB, TIMESTAMP
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from pgembed.db.migrations import SCHEMA
+
+
+class Base(DeclarativeBase):
+    """Base of all models; `Base.metadata` describes schema pgembed."""
+
+    metadata = MetaData(schema=SCHEMA)
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
+        str: Text,
+        bytes: BYTEA,
+        datetime: TIMESTAMP(timezone=True),
+        dict[str, Any]: JSONB,
+    }
+
+
+class _Identified:
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True, sort_order=-1)
+
+
+def _now() -> Any:
+    return mapped_column(server_default=func.now())
+
+
+def _empty_json() -> Any:
+    return mapped_column(server_default=text("'{}'::jsonb"))
+
+
+def _empty_text() -> Any:
+    return mapped_column(server_default=text("''::text"))
+
+
+class Source(_Identified, Base):
+    """A body of code."""
+
+    __tablename__ = "sources"
+    name: Mapped[str] = mapped_column(unique=True)
+    root: Mapped[str]
+    revision: Mapped[str | None]
+    created_at: Mapped[datetime] = _now()
+    ingested_at: Mapped[datetime | None]
+
+
+class SourceFile(Base):
+    """A file as it was last read."""
+
+    __tablename__ = "source_files"
+    source_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(Source.id, ondelete="CASCADE"), primary_key=True)
+    path: Mapped[str] = mapped_column(primary_key=True)
+    sha256: Mapped[bytes]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    modified_ns: Mapped[int] = mapped_column(BigInteger)
+    language: Mapped[str | None]
+    chunker: Mapped[str]
+    __table_args__ = (CheckConstraint("octet_length(sha256) = 32"),)
+
+
+class CodeChunk(_Identified, Base):
+    """One distinct piece of code, content-addressed."""
+
+    __tablename__ = "code_chunks"
+    sha256: Mapped[bytes] = mapped_column(unique=True)
+    language: Mapped[str]
+    kind: Mapped[str]
+    symbol: Mapped[str] = _empty_text()
+    content: Mapped[str]
+    docstring: Mapped[str | None]
+    body: Mapped[str]
+    token_ids: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    token_count: Mapped[int | None] = mapped_column(Computed("cardinality(token_ids)", persisted=True))
+    line_count: Mapped[int]
+    created_at: Mapped[datetime] = _now()
+    __table_args__ = (CheckConstraint("octet_length(sha256) = 32"), Index("code_chunks_language_idx", "language"))
+
+
+class ChunkLocation(Base):
+    """Where a chunk stands."""
+
+    __tablename__ = "chunk_locations"
+    source_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    path: Mapped[str] = mapped_column(primary_key=True)
+    start_line: Mapped[int] = mapped_column(primary_key=True)
+    chunk_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(CodeChunk.id, ondelete="CASCADE"), primary_key=True)
+    end_line: Mapped[int]
+    symbol: Mapped[str] = _empty_text()
+    __table_args__ = (
+        ForeignKeyConstraint(["source_id", "path"], [SourceFile.source_id, SourceFile.path], ondelete="CASCADE"),
+        Index("chunk_locations_chunk_id_idx", "chunk_id"),
+    )
+
+
+class Token(Base):
+    """A word of the token sets."""
+
+    __tablename__ = "tokens"
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    token: Mapped[str] = mapped_column(unique=True)
+    document_frequency: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+class CandidatePair(Base):
+    """Two chunks that look alike."""
+
+    __tablename__ = "candidate_pairs"
+    chunk_a: Mapped[int] = mapped_column(BigInteger, ForeignKey(CodeChunk.id, ondelete="CASCADE"), primary_key=True)
+    chunk_b: Mapped[int] = mapped_column(BigInteger, ForeignKey(CodeChunk.id, ondelete="CASCADE"), primary_key=True)
+    intersection: Mapped[int]
+    jaccard: Mapped[float]
+    __table_args__ = (CheckConstraint("chunk_a < chunk_b"), Index("candidate_pairs_chunk_b_idx", "chunk_b"))
+
+
+class Encoder(_Identified, Base):
+    """What an encoder is and which weights it holds."""
+
+    __tablename__ = "encoders"
+    name: Mapped[str]
+    spec: Mapped[dict[str, Any]]
+    fingerprint: Mapped[str] = mapped_column(unique=True)
+    licence: Mapped[str]
+    created_at: Mapped[datetime] = _now()
+
+
+class TrainingRun(_Identified, Base):
+    """What was trained from what."""
+
+    __tablename__ = "training_runs"
+    state: Mapped[str]
+    view: Mapped[str]
+    filters: Mapped[dict[str, Any]] = _empty_json()
+    seed: Mapped[int] = mapped_column(BigInteger)
+    hyperparameters: Mapped[dict[str, Any]]
+    data_fingerprint: Mapped[str]
+    base_encoder_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(Encoder.id))
+    encoder_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey(Encoder.id))
+    checkpoint_path: Mapped[str | None]
+    package_version: Mapped[str]
+    metrics: Mapped[dict[str, Any]] = _empty_json()
+    error: Mapped[str | None]
+    started_at: Mapped[datetime] = _now()
+    finished_at: Mapped[datetime | None]
+
+
+class TrainingMetric(Base):
+    """One step of a training run."""
+
+    __tablename__ = "training_metrics"
+    run_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(TrainingRun.id, ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    loss: Mapped[float]
+    gradient_norm: Mapped[float]
+    learning_rate: Mapped[float]
+    zero_loss_share: Mapped[float]
+    triplets_per_second: Mapped[float]
+    recorded_at: Mapped[datetime] = _now()
+
+
+class Generation(_Identified, Base):
+    """One complete set of vectors."""
+
+    __tablename__ = "generations"
+    encoder_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(Encoder.id))
+    onnx_path: Mapped[str]
+    onnx_sha256: Mapped[str]
+    dims: Mapped[int]
+    state: Mapped[str] = mapped_column(server_default=text("'filling'::text"))
+    index_method: Mapped[str] = mapped_column(server_default=text("'ivfflat'::text"))
+    lists: Mapped[int | None]
+    probes: Mapped[int | None]
+    index_recall: Mapped[float | None]
+    row_count: Mapped[int | None] = mapped_column(BigInteger)
+    metrics: Mapped[dict[str, Any]] = _empty_json()
+    error: Mapped[str | None]
+    created_at: Mapped[datetime] = _now()
+    filled_at: Mapped[datetime | None]
+    indexed_at: Mapped[datetime | None]
+    activated_at: Mapped[datetime | None]
+    retired_at: Mapped[datetime | None]
+    __table_args__ = (
+        Index("generations_one_active_idx", "state", unique=True, postgresql_where=text("state = 'active'")),
+    )
+
+
+class ActiveGeneration(Base):
+    """The pointer that search follows; one row at most."""
+
+    __tablename__ = "active_generation"
+    only_row: Mapped[bool] = mapped_column(server_default=text("true"), primary_key=True)
+    generation_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(Generation.id))
+    previous_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey(Generation.id, ondelete="SET NULL"))
+    activated_at: Mapped[datetime] = _now()
+
+
+class CodeEmbedding(Base):
+    """A chunk's vector in a generation."""
+
+    __tablename__ = "code_embeddings"
+    generation_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    chunk_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(CodeChunk.id, ondelete="CASCADE"), primary_key=True)
+    embedding: Mapped[Any] = mapped_column(VECTOR(2560), nullable=False)
+    __table_args__ = (
+        Index(
+            "code_embeddings_embedding_idx",
+            literal_column("(embedding::halfvec(2560))").label("as_halfvec"),
+            postgresql_using="ivfflat",
+            postgresql_ops={"as_halfvec": "halfvec_cosine_ops"},
+            postgresql_with={"lists": 100},
+        ),
+        {"postgresql_partition_by": "LIST (generation_id)"},
+    )
+
+
+class Evaluation(_Identified, Base):
+    """What a measurement found."""
+
+    __tablename__ = "evaluations"
+    encoder_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(Encoder.id))
+    generation_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey(Generation.id, ondelete="CASCADE"))
+    dataset: Mapped[str]
+    fingerprint: Mapped[str]
+    documents: Mapped[int]
+    queries: Mapped[int]
+    settings: Mapped[dict[str, Any]]
+    metrics: Mapped[dict[str, Any]]
+    per_query: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = _now()
+
+
+class RejectedItem(_Identified, Base):
+    """Input that could not be used: where, why, when."""
+
+    __tablename__ = "rejected_items"
+    stage: Mapped[str]
+    source_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey(Source.id, ondelete="CASCADE"))
+    path: Mapped[str | None]
+    chunk_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey(CodeChunk.id, ondelete="CASCADE"))
+    reason: Mapped[str]
+    detail: Mapped[str] = _empty_text()
+    created_at: Mapped[datetime] = _now()
+    __table_args__ = (
+        UniqueConstraint("stage", "source_id", "path", "chunk_id", "reason", postgresql_nulls_not_distinct=True),
+    )
