@@ -1,0 +1,185 @@
+"""The trained model as one ONNX graph, held against torch before anyone may use it.
+
+Pooling, normalisation and the join to 2,560 dimensions are inside the graph. Reads a preset's weights, a folder or
+a checkpoint; writes an artefact (see `encoders.artefact`).
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+
+from pgembed import __version__
+from pgembed.encoders.artefact import MANIFEST, MODEL, OUTPUT, Manifest, input_names, load_manifest, tokenizer_name
+from pgembed.encoders.batching import pad
+from pgembed.encoders.presets import PLANNED, PRESETS, preset
+from pgembed.encoders.spec import EncoderSpec
+from pgembed.encoders.tokenizer import Tokenizer
+from pgembed.encoders.weights import file_sha256, fingerprint, folder_spec, locate
+from pgembed.errors import EncoderError, ExportError
+from pgembed.training.model import EncoderModel, load_model
+
+MINIMUM_COSINE = 0.9999
+_OPSET = 17
+
+# Short, long, empty, foreign, and code: lengths from the special tokens alone to beyond every limit.
+PARITY_TEXTS: tuple[str, ...] = (
+    "",
+    "x",
+    "return the sum of two numbers",
+    "def add(a, b):\n    return a + b\n",
+    "Größe der Überschrift – 見出しの大きさ 🙂",
+    "SELECT chunk_id FROM pgembed.code_chunks WHERE language = 'python' ORDER BY id LIMIT 10;",
+    "for (int i = 0; i < n; ++i) { total += values[i] * weights[i]; } // dot product\n" * 4,
+    "class Node:\n    def __init__(self, value, left=None, right=None):\n        self.value = value\n" * 12,
+    'if err != nil {\n\treturn nil, fmt.Errorf("open %s: %w", path, err)\n}\n' * 60,
+)
+
+
+def resolve_spec(source: str | Path) -> EncoderSpec:
+    """Return the encoder that `source` names: a preset, or a folder in sentence-transformers' layout.
+
+    Raises:
+        EncoderError: it is neither.
+    """
+    if str(source) in PRESETS or str(source) in PLANNED:
+        return preset(str(source))
+    folder = Path(source)
+    if folder.is_dir():
+        return folder_spec(folder)
+    raise EncoderError(
+        f"{str(source)!r} is neither a preset ({', '.join(PRESETS)}) nor a folder.", remedy="See `pgembed encoders`."
+    )
+
+
+def export_encoder(source: str | Path | EncoderSpec, out: Path, *, name: str | None = None) -> Manifest:
+    """Export `source` into the folder `out` and return its manifest; an intact export of the same model is kept.
+
+    Raises:
+        ExportError: the graph does not give torch's vectors (cosine below 0.9999 on any text in any batch).
+        EncoderError: the source cannot be loaded.
+    """
+    spec = source if isinstance(source, EncoderSpec) else resolve_spec(source)
+    if name is not None:
+        spec = replace(spec, name=name)
+    folders = [locate(tower) for tower in spec.towers]
+    wanted = fingerprint(spec, folders)
+    with suppress(EncoderError):
+        existing = load_manifest(out)
+        if existing.fingerprint == wanted:
+            return existing
+    model = load_model(spec, folders)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        for tower, folder in zip(spec.towers, folders, strict=True):
+            shutil.copyfile(folder / "tokenizer.json", partial / tokenizer_name(tower))
+        write_graph(model, partial / MODEL)
+        parity = check_parity(model, partial)
+        files = {path.name: file_sha256(path) for path in sorted(partial.iterdir())}
+        manifest = Manifest(out, spec, wanted, files, parity, _producer())
+        _write_manifest(manifest, partial)
+        partial.chmod(0o755)
+        _replace_folder(partial, out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return manifest
+
+
+def write_graph(model: EncoderModel, path: Path) -> None:
+    """Trace `model` into one ONNX graph with dynamic batch and length."""
+    names = [name for pair in input_names(model.spec) for name in pair]
+    # two rows of different lengths, so that nothing of the example's shape is taken for a constant
+    ids = torch.tensor([[5, 6, 7, 8], [5, 6, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    with warnings.catch_warnings():
+        # the tracer warns of each Python branch that it fixed, and that it is the older exporter; parity is checked below
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model,
+            (ids, mask) * len(model.spec.towers),
+            str(path),
+            input_names=names,
+            output_names=[OUTPUT],
+            dynamic_axes={**{name: {0: "batch", 1: "tokens"} for name in names}, OUTPUT: {0: "batch"}},
+            opset_version=_OPSET,
+            do_constant_folding=True,
+            dynamo=False,
+        )
+
+
+def check_parity(model: EncoderModel, artefact: Path, texts: Sequence[str] = PARITY_TEXTS) -> dict[str, Any]:
+    """Compare the graph in `artefact` with torch over lengths, paddings and batch sizes.
+
+    Returns the least cosine, the largest absolute difference and how many vectors were compared.
+
+    Raises:
+        ExportError: a cosine is below 0.9999.
+    """
+    session = onnxruntime.InferenceSession(str(artefact / MODEL), providers=["CPUExecutionProvider"])
+    towers = [
+        Tokenizer(artefact / tokenizer_name(tower), max_tokens=tower.max_tokens).encode(list(texts))
+        for tower in model.spec.towers
+    ]
+    least, largest, compared = 1.0, 0.0, 0
+    everything = list(range(len(texts)))
+    batches = [everything, everything[::-1], *[[n] for n in everything], *[[0, n] for n in everything[1:]]]
+    for batch in batches:
+        arrays = [array for ids in towers for array in pad([ids[n] for n in batch])]
+        names = [name for pair in input_names(model.spec) for name in pair]
+        with torch.inference_mode():
+            expected = model(*map(torch.from_numpy, arrays)).numpy()
+        found = session.run([OUTPUT], dict(zip(names, arrays, strict=True)))[0]
+        cosines = (expected * found).sum(axis=1) / (
+            np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
+        ).clip(1e-12)
+        least = min(least, float(np.nan_to_num(cosines, nan=-1.0).min()))
+        largest = max(largest, float(np.nan_to_num(np.abs(expected - found), nan=np.inf).max()))
+        compared += len(batch)
+    if least < MINIMUM_COSINE:
+        raise ExportError(
+            f"The ONNX graph does not give torch's vectors: cosine {least:.6f} (at least {MINIMUM_COSINE} is asked), "
+            f"largest difference {largest:.2g}.",
+            remedy="Nothing was written. Please report the model and the versions of torch and onnxruntime.",
+        )
+    return {"least_cosine": least, "largest_difference": largest, "vectors": compared}
+
+
+def _producer() -> dict[str, Any]:
+    return {
+        "pgembed": __version__,
+        "torch": torch.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "opset": _OPSET,
+        "precision": "float32",
+    }
+
+
+def _write_manifest(manifest: Manifest, folder: Path) -> None:
+
+    with (folder / MANIFEST).open("w", encoding="utf-8") as file:
+        json.dump(manifest.to_json(), file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _replace_folder(new: Path, place: Path) -> None:
+    """Put `new` where `place` is. A reader sees the old folder, for an instant none, then the new one; never a mixture."""
+    if place.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{place.name}-old-", dir=place.parent))
+        place.rename(old / place.name)
+        new.rename(place)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        new.rename(place)

@@ -1,0 +1,114 @@
+"""The encoder as a torch module: transformer, pooling, normalisation, and the join to 2,560 dimensions.
+
+Shapes: B texts, T tokens, H hidden, D = 2560.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize, pad
+
+from pgembed.encoders.spec import EncoderSpec, TowerSpec
+from pgembed.encoders.weights import locate
+from pgembed.errors import EncoderError
+
+
+class Tower(nn.Module):
+    """One transformer with its pooling. Output (B, slot), L2-normalised, zeros behind the tower's own dimensions."""
+
+    def __init__(self, spec: TowerSpec, transformer: nn.Module) -> None:
+        super().__init__()
+        self.spec = spec
+        self.transformer = transformer
+
+    def forward(self, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> Tensor:
+        hidden_BTH = self.transformer(input_ids=input_ids_BT, attention_mask=attention_mask_BT).last_hidden_state
+        pooled_BH = pool(hidden_BTH, attention_mask_BT, self.spec.pooling)
+        unit_BH = normalize(pooled_BH.float(), dim=1, eps=1e-12)
+        return pad(unit_BH, (0, self.spec.slot - self.spec.dimensions))
+
+
+class EncoderModel(nn.Module):
+    """All towers: each weighted, joined, and normalised again. Output (B, 2560)."""
+
+    def __init__(self, spec: EncoderSpec, towers: list[Tower]) -> None:
+        super().__init__()
+        self.spec = spec
+        self.towers = nn.ModuleList(towers)
+
+    def forward(self, *inputs_BT: Tensor) -> Tensor:
+        """Embed; `inputs_BT` are input_ids and attention_mask of each tower in turn, (B, T) int64."""
+        if len(self.towers) == 1:
+            vector: Tensor = self.towers[0](*inputs_BT)
+            return vector
+        parts = [
+            tower(inputs_BT[2 * n], inputs_BT[2 * n + 1]) * self.spec.towers[n].weight
+            for n, tower in enumerate(self.towers)
+        ]
+        return normalize(torch.cat(parts, dim=1), dim=1, eps=1e-12)
+
+
+def pool(hidden_BTH: Tensor, mask_BT: Tensor, how: str) -> Tensor:
+    """Return (B, H): the mean over real tokens, the last real token, or the first."""
+    if how == "mean":
+        weights_BT1 = mask_BT.unsqueeze(-1).to(hidden_BTH.dtype)
+        return (hidden_BTH * weights_BT1).sum(dim=1) / weights_BT1.sum(dim=1).clamp(min=1e-9)
+    if how == "last":
+        # padding is on the right: the last real token stands at the number of real ones, less one
+        last_B = mask_BT.sum(dim=1) - 1
+        return hidden_BTH[torch.arange(hidden_BTH.shape[0], device=hidden_BTH.device), last_B]
+    return hidden_BTH[:, 0]
+
+
+def load_model(spec: EncoderSpec, folders: list[Path] | None = None) -> EncoderModel:
+    """Build the module in float32 with the published weights, in evaluation mode.
+
+    Raises:
+        EncoderError: the files do not hold the model that the spec describes.
+    """
+    folders = folders or [locate(tower) for tower in spec.towers]
+    towers = [
+        Tower(tower, _load_transformer(tower, folder)) for tower, folder in zip(spec.towers, folders, strict=True)
+    ]
+    return EncoderModel(spec, towers).eval()
+
+
+def _load_transformer(tower: TowerSpec, folder: Path) -> nn.Module:
+    from transformers import AutoConfig, AutoModel
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        if tower.causal != bool(getattr(config, "is_causal", getattr(config, "is_decoder", False))):
+            config.is_causal = tower.causal
+        loaded: Any = AutoModel.from_pretrained(
+            folder,
+            config=config,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            # the exporter can follow this one, and it gives the same numbers in training and in export
+            attn_implementation="eager",
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise EncoderError(f"Tower {tower.name!r}: the model in {folder} cannot be loaded: {error}") from error
+    transformer, report = loaded
+    # a pooler head is not used; anything else that is missing would be random weights
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
+    if missing or report["mismatched_keys"]:
+        raise EncoderError(
+            f"Tower {tower.name!r}: the weights in {folder} lack {', '.join(missing[:5]) or 'nothing'} "
+            f"and misfit at {', '.join(map(str, list(report['mismatched_keys'])[:5])) or 'nothing'}.",
+        )
+    if transformer.config.hidden_size != tower.dimensions:
+        raise EncoderError(
+            f"Tower {tower.name!r} is said to have {tower.dimensions} dimensions, and has {transformer.config.hidden_size}."
+        )
+    model: nn.Module = transformer
+    return model
