@@ -1,0 +1,129 @@
+-- Ingest: one slice of files at a time goes through temporary tables into rows. Every writer of chunks takes the
+-- lock first, so that no slice removes a chunk as an orphan while another gives it a location.
+
+-- name: upsert_source
+INSERT INTO pgembed.sources (name, root, revision) VALUES (%(name)s, %(root)s, %(revision)s)
+ON CONFLICT (name) DO UPDATE SET root = excluded.root, revision = excluded.revision
+RETURNING id;
+
+-- name: source_by_root
+SELECT name FROM pgembed.sources WHERE root = %(root)s ORDER BY id LIMIT 1;
+
+-- name: known_files
+SELECT path, sha256, size_bytes, modified_ns, chunker FROM pgembed.source_files WHERE source_id = %(source_id)s;
+
+-- name: create_slice_tables
+CREATE TEMPORARY TABLE IF NOT EXISTS slice_chunks (
+    sha256 bytea, language text, kind text, symbol text, content text, docstring text, body text,
+    line_count integer, tokens text[]
+) ON COMMIT DELETE ROWS;
+
+-- name: create_slice_locations
+CREATE TEMPORARY TABLE IF NOT EXISTS slice_locations (
+    sha256 bytea, path text, start_line integer, end_line integer, symbol text
+) ON COMMIT DELETE ROWS;
+
+-- name: create_slice_files
+CREATE TEMPORARY TABLE IF NOT EXISTS slice_files (
+    path text, sha256 bytea, size_bytes bigint, modified_ns bigint, language text, chunker text
+) ON COMMIT DELETE ROWS;
+
+-- name: create_slice_rejects
+CREATE TEMPORARY TABLE IF NOT EXISTS slice_rejects (path text, reason text, detail text) ON COMMIT DELETE ROWS;
+
+-- name: analyze_slice
+ANALYZE pg_temp.slice_chunks, pg_temp.slice_locations, pg_temp.slice_files;
+
+-- name: insert_tokens
+INSERT INTO pgembed.tokens (token)
+SELECT DISTINCT part
+  FROM pg_temp.slice_chunks, unnest(tokens) AS part
+ WHERE NOT EXISTS (SELECT FROM pgembed.tokens t WHERE t.token = part)
+ ORDER BY part
+ON CONFLICT (token) DO NOTHING;
+
+-- name: insert_chunks
+-- Content-addressed: what is there already stays as it is.
+WITH new AS MATERIALIZED (
+    SELECT DISTINCT ON (sha256) *
+      FROM pg_temp.slice_chunks s
+     WHERE NOT EXISTS (SELECT FROM pgembed.code_chunks c WHERE c.sha256 = s.sha256)
+     ORDER BY sha256
+), sets AS MATERIALIZED (
+    SELECT new.sha256, array_agg(t.id ORDER BY t.id) AS token_ids
+      FROM new, unnest(new.tokens) AS part
+      JOIN pgembed.tokens t ON t.token = part
+     GROUP BY new.sha256
+)
+INSERT INTO pgembed.code_chunks (sha256, language, kind, symbol, content, docstring, body, token_ids, line_count)
+SELECT sha256, language, kind, symbol, content, docstring, body, coalesce(token_ids, '{}'), line_count
+  FROM new LEFT JOIN sets USING (sha256)
+ ORDER BY sha256
+ON CONFLICT (sha256) DO NOTHING;
+
+-- name: upsert_files
+INSERT INTO pgembed.source_files (source_id, path, sha256, size_bytes, modified_ns, language, chunker)
+SELECT %(source_id)s, path, sha256, size_bytes, modified_ns, language, chunker FROM pg_temp.slice_files ORDER BY path
+ON CONFLICT (source_id, path) DO UPDATE
+   SET sha256 = excluded.sha256, size_bytes = excluded.size_bytes, modified_ns = excluded.modified_ns,
+       language = excluded.language, chunker = excluded.chunker;
+
+-- name: delete_files
+-- Files that are gone, or cannot be used any more; their locations go with them. Gives the chunks that lost a place.
+WITH lost AS (
+    SELECT DISTINCT chunk_id FROM pgembed.chunk_locations WHERE source_id = %(source_id)s AND path = ANY(%(paths)s)
+), gone AS (
+    DELETE FROM pgembed.source_files WHERE source_id = %(source_id)s AND path = ANY(%(paths)s)
+)
+SELECT chunk_id FROM lost;
+
+-- name: clear_locations
+-- The old places of files that were read again. Gives the chunks that stood there.
+DELETE FROM pgembed.chunk_locations l
+ USING pg_temp.slice_files f
+ WHERE l.source_id = %(source_id)s AND l.path = f.path
+RETURNING l.chunk_id;
+
+-- name: insert_locations
+INSERT INTO pgembed.chunk_locations (chunk_id, source_id, path, start_line, end_line, symbol)
+SELECT c.id, %(source_id)s, s.path, s.start_line, s.end_line, s.symbol
+  FROM pg_temp.slice_locations s
+  JOIN pgembed.code_chunks c USING (sha256)
+ON CONFLICT DO NOTHING;
+
+-- name: delete_orphans
+-- Of these chunks, those that stand nowhere any more. Pairs and vectors go with them.
+DELETE FROM pgembed.code_chunks c
+ WHERE c.id = ANY(%(chunk_ids)s)
+   AND NOT EXISTS (SELECT FROM pgembed.chunk_locations l WHERE l.chunk_id = c.id);
+
+-- name: clear_rejects
+DELETE FROM pgembed.rejected_items WHERE stage = 'ingest' AND source_id = %(source_id)s AND path = ANY(%(paths)s);
+
+-- name: insert_rejects
+INSERT INTO pgembed.rejected_items (stage, source_id, path, reason, detail)
+SELECT 'ingest', %(source_id)s, path, reason, detail FROM pg_temp.slice_rejects
+ON CONFLICT (stage, source_id, path, chunk_id, reason) DO UPDATE SET detail = excluded.detail, created_at = now();
+
+-- name: clear_other_rejects
+-- What an earlier run left out and this one did not meet again.
+DELETE FROM pgembed.rejected_items
+ WHERE stage = 'ingest' AND source_id = %(source_id)s AND NOT path = ANY(%(paths)s);
+
+-- name: count_document_frequencies
+-- Exact, and set-wise: about 1.5 s at 100,000 chunks. Writes only the tokens whose count changed.
+WITH counted AS (
+    SELECT token_id, count(*)::integer AS documents FROM pgembed.code_chunks, unnest(token_ids) AS token_id GROUP BY 1
+)
+UPDATE pgembed.tokens t SET document_frequency = coalesce(c.documents, 0)
+  FROM pgembed.tokens own LEFT JOIN counted c ON c.token_id = own.id
+ WHERE t.id = own.id AND t.document_frequency <> coalesce(c.documents, 0);
+
+-- name: finish_source
+UPDATE pgembed.sources SET ingested_at = now() WHERE id = %(source_id)s;
+
+-- name: analyze_corpus
+ANALYZE pgembed.code_chunks, pgembed.chunk_locations, pgembed.tokens, pgembed.source_files;
+
+-- name: source_totals
+SELECT count(DISTINCT chunk_id), count(*) FROM pgembed.chunk_locations WHERE source_id = %(source_id)s;
