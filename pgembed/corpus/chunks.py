@@ -133,10 +133,7 @@ class _Reader:
                     cut = (comments[0].start_byte, comments[-1].end_byte)
         start, indent = self._line_start(start)
         content = self._dedented(self.source[start:end], indent)
-        if cut is None or docstring is None:
-            body = content
-        else:
-            body = self._dedented(self._without(start, end, *cut), indent)
+        body = content if cut is None or docstring is None else self._dedented(self._without(start, end, *cut), indent)
         last_line = span.end_point[0] - (1 if span.end_point[1] == 0 and span.end_point[0] > first_line else 0)
         if len(content) > MAX_CHUNK_CHARACTERS:
             for window in _windows(content, self.language.name, first_line + 1):

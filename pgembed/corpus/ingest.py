@@ -232,7 +232,7 @@ class _Ingest:
 
 
 def _copy(conn: psycopg.Connection, statement: str, rows: Iterable[Sequence[object]]) -> None:
-    with conn.cursor() as cursor, cursor.copy(statement) as copy:  # type: ignore[arg-type]
+    with conn.cursor() as cursor, cursor.copy(statement) as copy:
         for row in rows:
             copy.write_row(row)
 

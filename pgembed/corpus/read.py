@@ -28,7 +28,7 @@ def read_bytes(path: Path, *, max_file_bytes: int) -> bytes | Unusable:
     try:
         # not blocking: between the listing and now a pipe may have taken the file's name
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
+        with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return Unusable("not_a_file", "a pipe, socket or device")
             data = file.read(max_file_bytes + 1)
