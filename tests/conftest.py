@@ -14,6 +14,8 @@ from pgembed.db.connection import connect
 from pgembed.db.embedded import ROLE, EmbeddedServer
 from pgembed.db.migrations import upgrade
 
+pytest_plugins = ["fixtures_encoders"]
+
 # Never the developer's own database or server, and never a model hub.
 os.environ.pop("PGEMBED_DSN", None)
 os.environ["HF_HUB_OFFLINE"] = "1"
