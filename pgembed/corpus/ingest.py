@@ -137,10 +137,15 @@ class _Ingest:
         self.report.files_ignored = ignored.count
         rejected: set[str] = set()
         part = _Slice()
+        unchanged: set[str] = set()
         with progress.task(f"ingesting {self.report.source}", len(found), "files") as task:
             for item in found:
-                if isinstance(item, Candidate):
-                    self._read(item, known.get(item.path), part)
+                if isinstance(item, Candidate) and self._is_known(item, known.get(item.path)):
+                    self.report.files_unchanged += 1
+                    unchanged.add(item.path)
+                    task.advance()
+                elif isinstance(item, Candidate):
+                    self._read(item, part)
                 else:
                     self._reject(part, item.path, item.reason, item.detail)
                 if part.is_full():
@@ -148,14 +153,15 @@ class _Ingest:
                     part = _Slice()
             rejected |= self._write(part, task)
         usable = {item.path for item in found if isinstance(item, Candidate)}
-        self._forget([path for path in known if path not in usable], rejected)
+        self._forget([path for path in known if path not in usable], rejected | unchanged)
         row = self.conn.execute(query("source_totals"), {"source_id": self.source_id}).fetchone()
         self.report.chunks, self.report.locations = row or (0, 0)
 
-    def _read(self, item: Candidate, before: tuple[bytes, int, int, str] | None, part: _Slice) -> None:
-        if before is not None and before[1:] == (item.size_bytes, item.modified_ns, VERSION):
-            self.report.files_unchanged += 1
-            return
+    @staticmethod
+    def _is_known(item: Candidate, before: tuple[bytes, int, int, str] | None) -> bool:
+        return before is not None and before[1:] == (item.size_bytes, item.modified_ns, VERSION)
+
+    def _read(self, item: Candidate, part: _Slice) -> None:
         data = read_bytes(self.root / item.path, max_file_bytes=self.max_file_bytes)
         if isinstance(data, Unusable):
             self._reject(part, item.path, data.reason, data.detail)
@@ -217,7 +223,7 @@ class _Ingest:
         task.advance(len(kept.union(rejected)))
         return set(rejected)
 
-    def _forget(self, deleted: list[str], rejected: set[str]) -> None:
+    def _forget(self, deleted: list[str], seen: set[str]) -> None:
         """Remove what is gone, and bring the counts that depend on everything up to date."""
         conn, parameters = self.conn, {"source_id": self.source_id}
         self.report.files_deleted = len(deleted)
@@ -225,7 +231,7 @@ class _Ingest:
             conn.execute(_WRITE_LOCK)
             left = [row[0] for row in conn.execute(query("delete_files"), {**parameters, "paths": deleted})]
             self.report.chunks_deleted += conn.execute(query("delete_orphans"), {"chunk_ids": left}).rowcount
-            conn.execute(query("clear_other_rejects"), {**parameters, "paths": list(rejected)})
+            conn.execute(query("clear_other_rejects"), {**parameters, "paths": list(seen)})
             conn.execute(query("count_document_frequencies"))
             conn.execute(query("finish_source"), parameters)
         conn.execute(query("analyze_corpus"))

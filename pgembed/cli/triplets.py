@@ -1,0 +1,90 @@
+"""`pgembed triplets`: what training will read, and why each row is there."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from pgembed.cli.common import DsnOption, JsonOption, connection, console, print_json, printable
+from pgembed.mining.triplets import Count, Triplet
+
+_SHOWN_LINES = 12
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("triplets")(triplets)
+
+
+def triplets(
+    kind: Annotated[str | None, typer.Option("--kind", help="docstring or code.")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="train, validation or test.")] = None,
+    language: Annotated[str | None, typer.Option("--language", help="As in pgembed.code_chunks.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="How many to show.")] = 3,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Rebuild them first, after a change of settings.")] = False,
+    dsn: DsnOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show some triplets side by side, count them by kind, split and rule, and warn about skew.
+
+    \b
+    Examples:
+        pgembed triplets
+        pgembed triplets --kind docstring --split train --limit 5
+        pgembed triplets --refresh --json
+    """
+    from pgembed.mining.triplets import counts, refresh_triplets, sample, warnings
+
+    for option, value, known in (("--kind", kind, ("docstring", "code")),
+                                 ("--split", split, ("train", "validation", "test"))):  # fmt: skip
+        if value is not None and value not in known:
+            raise typer.BadParameter(f"{option} is one of {', '.join(known)}.")
+    with connection(dsn) as conn:
+        if refresh:
+            refresh_triplets(conn)
+        shown = sample(conn, kind=kind, split=split, language=language, limit=limit)
+        found = counts(conn)
+        said = warnings(conn, found)
+    if as_json:
+        print_json({"triplets": [vars(t) for t in shown], "counts": [vars(c) for c in found], "warnings": said})
+        return
+    for triplet in shown:
+        print_triplet(triplet)
+    if not found:
+        console.print("There are no triplets yet: run `pgembed ingest PATH`, then `pgembed pairs`.")
+        return
+    _print_counts(found)
+    for warning in said:
+        console.print(f"! {warning}", markup=False)
+
+
+def print_triplet(triplet: Triplet) -> None:
+    """Show one triplet: anchor, positive and negative beside each other, and why it is there."""
+    table = Table(
+        "anchor",
+        f"positive (Jaccard {triplet.positive_jaccard:.2f})" if triplet.kind == "code" else "positive (its body)",
+        f"negative (Jaccard to the positive {triplet.negative_jaccard:.2f})"
+        if triplet.kind == "docstring"
+        else f"negative (Jaccard {triplet.negative_jaccard:.2f})",
+        title=f"{triplet.rule} · {triplet.language} · {triplet.split}",
+        title_justify="left",
+        expand=True,
+    )
+    table.add_row(*(Text(_head(text)) for text in (triplet.anchor, triplet.positive, triplet.negative)))
+    console.print(table)
+
+
+def _head(text: str) -> str:
+    lines = printable(text).split("\n")
+    return "\n".join(line[:200] for line in lines[:_SHOWN_LINES]) + ("\n…" if len(lines) > _SHOWN_LINES else "")
+
+
+def _print_counts(found: list[Count]) -> None:
+    table = Table("kind", "split", "language", "rule", "triplets", "anchors", "mean Jaccard to the negative", box=None)
+    for count in found:
+        table.add_row(
+            count.kind, count.split, printable(count.language), count.rule, f"{count.triplets:,}", f"{count.anchors:,}",
+            f"{count.negative_jaccard:.2f}",
+        )  # fmt: skip
+    console.print(table)
