@@ -11,6 +11,646 @@
 CREATE SCHEMA pgembed;
 
 --
+-- Name: search_hit; Type: TYPE; Schema: pgembed; Owner: -
+--
+
+CREATE TYPE pgembed.search_hit AS (
+	rank integer,
+	score double precision,
+	chunk_id bigint,
+	language text,
+	kind text,
+	symbol text,
+	source text,
+	path text,
+	start_line integer,
+	end_line integer,
+	content text,
+	locations bigint
+);
+
+--
+-- Name: assign_splits(); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.assign_splits() RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+DECLARE
+    salt       CONSTANT bigint := mining_setting('seed')::bigint;
+    train      CONSTANT double precision := mining_setting('train_share');
+    validation CONSTANT double precision := mining_setting('validation_share');
+    threshold  CONSTANT double precision := mining_setting('near_duplicate');
+    changed    bigint;
+    left_out   bigint;
+BEGIN
+    CREATE TEMPORARY TABLE IF NOT EXISTS split_labels (chunk_id bigint PRIMARY KEY, label bigint NOT NULL) ON COMMIT DROP;
+    CREATE TEMPORARY TABLE IF NOT EXISTS split_edges (a bigint, b bigint) ON COMMIT DROP;
+    TRUNCATE pg_temp.split_labels, pg_temp.split_edges;
+    INSERT INTO pg_temp.split_edges
+    SELECT chunk_a, chunk_b FROM candidate_pairs WHERE jaccard >= threshold
+    UNION ALL
+    SELECT chunk_b, chunk_a FROM candidate_pairs WHERE jaccard >= threshold;
+    -- a label is a place in the order of the contents' hashes; each round every chunk takes the least of its
+    -- neighbours', and then that one's own (pointer jumping), until nothing changes
+    INSERT INTO pg_temp.split_labels SELECT id, row_number() OVER (ORDER BY sha256) FROM code_chunks;
+    CREATE TEMPORARY TABLE IF NOT EXISTS split_places (place bigint PRIMARY KEY, chunk_id bigint) ON COMMIT DROP;
+    TRUNCATE pg_temp.split_places;
+    INSERT INTO pg_temp.split_places SELECT label, chunk_id FROM pg_temp.split_labels;
+    ANALYZE pg_temp.split_edges, pg_temp.split_labels, pg_temp.split_places;
+    LOOP
+        UPDATE pg_temp.split_labels own SET label = found.least
+          FROM (SELECT e.a, min(n.label) AS least
+                  FROM pg_temp.split_edges e JOIN pg_temp.split_labels n ON n.chunk_id = e.b GROUP BY e.a) AS found
+         WHERE own.chunk_id = found.a AND found.least < own.label;
+        GET DIAGNOSTICS changed = ROW_COUNT;
+        EXIT WHEN changed = 0;
+        UPDATE pg_temp.split_labels own SET label = root.label
+          FROM pg_temp.split_places p JOIN pg_temp.split_labels root ON root.chunk_id = p.chunk_id
+         WHERE p.place = own.label AND root.label < own.label;
+    END LOOP;
+    DELETE FROM chunk_splits;
+    INSERT INTO chunk_splits (chunk_id, cluster, split, reason)
+    WITH placed AS (
+        SELECT l.chunk_id,
+               CASE WHEN u < train THEN 'train' WHEN u < train + validation THEN 'validation' ELSE 'test' END AS split
+          FROM chunk_locations l
+          JOIN sources s ON s.id = l.source_id
+         CROSS JOIN LATERAL (
+               SELECT (hashtextextended(s.name || '/' || l.path, salt) & 1048575) / 1048576.0 AS u) AS h
+    ), clusters AS (
+        SELECT b.label, min(p.split) AS split, count(DISTINCT p.split) AS splits
+          FROM pg_temp.split_labels b JOIN placed p USING (chunk_id) GROUP BY b.label
+    )
+    SELECT b.chunk_id, first.sha256, CASE WHEN k.splits = 1 THEN k.split END,
+           CASE WHEN k.splits > 1 THEN 'its copies stand in files of several splits' END
+      FROM pg_temp.split_labels b
+      JOIN clusters k USING (label)
+      JOIN pg_temp.split_places p ON p.place = b.label
+      JOIN code_chunks first ON first.id = p.chunk_id;
+    SELECT count(*) INTO left_out FROM chunk_splits WHERE split IS NULL;
+    ANALYZE chunk_splits;
+    RETURN left_out;
+END $$;
+
+--
+-- Name: jaccard_pairs(integer); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.jaccard_pairs(min_jaccard integer) RETURNS TABLE(chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    t         CONSTANT integer := min_jaccard;
+    gap       CONSTANT double precision := (1000 - t) / (1000.0 + t);
+    log_width CONSTANT double precision := ln(1000.0 / t);
+BEGIN
+    RETURN QUERY
+    WITH larger AS MATERIALIZED (      -- probes with its long prefix, in its own length bucket and the one below
+        SELECT p.rank, p.chunk_id, p.sketch, p.n, p.n * gap AS allowance, (t * p.n + 999) / 1000 AS least,
+               floor(ln(p.n::float8) / log_width + 1e-9)::integer - down AS bucket
+          FROM jaccard_prefixes p CROSS JOIN (VALUES (0), (1)) AS d(down)
+         WHERE p.position <= p.n - (t * p.n + 999) / 1000 + 1
+    ), smaller AS MATERIALIZED (       -- is found by its short one
+        SELECT p.rank, p.chunk_id, p.sketch, p.n, p.n * gap AS allowance,
+               floor(ln(p.n::float8) / log_width + 1e-9)::integer AS bucket
+          FROM jaccard_prefixes p
+         WHERE p.position <= p.n - (2 * t * p.n + 999 + t) / (1000 + t) + 1
+    ), candidates AS MATERIALIZED (
+        SELECT DISTINCT least(a.chunk_id, b.chunk_id) AS x, greatest(a.chunk_id, b.chunk_id) AS y
+          FROM larger a JOIN smaller b ON a.rank = b.rank AND a.bucket = b.bucket
+         WHERE b.n >= a.least AND (b.n, b.chunk_id) < (a.n, a.chunk_id)
+           AND (a.sketch <~> b.sketch) <= a.allowance + b.allowance + 1e-6
+    )
+    SELECT c.x, c.y, i.k::integer, i.k / (p.n + q.n - i.k)
+      FROM candidates c
+      JOIN jaccard_sets p ON p.chunk_id = c.x
+      JOIN jaccard_sets q ON q.chunk_id = c.y
+     CROSS JOIN LATERAL (SELECT -(p.members <#> q.members) AS k) AS i
+     WHERE 1000 * i.k >= t * (p.n + q.n - i.k);
+END $$;
+
+--
+-- Name: jaccard_pairs_of(bigint[], integer); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.jaccard_pairs_of(chunk_ids bigint[], min_jaccard integer) RETURNS TABLE(chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET enable_mergejoin TO 'off'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    t   CONSTANT integer := min_jaccard;
+    gap CONSTANT double precision := (1000 - t) / (1000.0 + t);
+BEGIN
+    RETURN QUERY
+    WITH given AS MATERIALIZED (
+        SELECT s.* FROM jaccard_sets s WHERE s.chunk_id = ANY (chunk_ids)
+    ), candidates AS MATERIALIZED (
+        SELECT DISTINCT least(s.chunk_id, b.chunk_id) AS x, greatest(s.chunk_id, b.chunk_id) AS y
+          FROM given s
+         CROSS JOIN LATERAL unnest(s.ranks[1 : s.n - (t * s.n + 999) / 1000 + 1]) AS u(rank)
+         CROSS JOIN LATERAL (
+               SELECT p.chunk_id, p.n, p.sketch FROM jaccard_prefixes p
+                WHERE p.rank = u.rank AND p.n >= (t * s.n + 999) / 1000 AND p.n <= s.n * 1000 / t
+                  AND p.position <= p.n - (t * p.n + 999) / 1000 + 1 AND p.chunk_id <> s.chunk_id
+                  AND (p.sketch <~> s.sketch) <= (p.n + s.n) * gap + 1e-6
+               OFFSET 0) AS b
+    )
+    SELECT c.x, c.y, i.k::integer, i.k / (p.n + q.n - i.k)
+      FROM candidates c
+      JOIN jaccard_sets p ON p.chunk_id = c.x
+      JOIN jaccard_sets q ON q.chunk_id = c.y
+     CROSS JOIN LATERAL (SELECT -(p.members <#> q.members) AS k) AS i
+     WHERE 1000 * i.k >= t * (p.n + q.n - i.k);
+END $$;
+
+--
+-- Name: jaccard_prepare(integer); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.jaccard_prepare(min_jaccard integer) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+DECLARE
+    lowest integer;
+    made   bigint;
+BEGIN
+    CREATE TEMPORARY TABLE IF NOT EXISTS jaccard_new (chunk_id bigint, token_id integer) ON COMMIT DROP;
+    TRUNCATE pg_temp.jaccard_new;
+    -- sparsevec holds 16,000 non-zero elements; what is larger is told, not dropped in silence
+    INSERT INTO rejected_items (stage, chunk_id, reason, detail)
+    SELECT 'pairs', c.id, 'too_many_tokens', format('%s distinct tokens; the join takes 16,000', c.token_count)
+      FROM code_chunks c WHERE c.token_count > 16000
+    ON CONFLICT DO NOTHING;
+    INSERT INTO pg_temp.jaccard_new
+    SELECT c.id, t.token_id
+      FROM code_chunks c, unnest(c.token_ids) AS t(token_id)
+     WHERE c.token_count BETWEEN 1 AND 16000
+       AND NOT EXISTS (SELECT FROM jaccard_sets s WHERE s.chunk_id = c.id);
+    ANALYZE pg_temp.jaccard_new;
+    SELECT coalesce(min(r.rank), 900000001) INTO lowest FROM jaccard_ranks r;
+    INSERT INTO jaccard_ranks (token_id, rank)
+    SELECT n.token_id, lowest - row_number() OVER (ORDER BY count(*) DESC, n.token_id)
+      FROM pg_temp.jaccard_new n
+     WHERE NOT EXISTS (SELECT FROM jaccard_ranks r WHERE r.token_id = n.token_id)
+     GROUP BY n.token_id;
+    ANALYZE jaccard_ranks;
+    WITH sets AS MATERIALIZED (
+        SELECT x.chunk_id, count(*)::integer AS n, array_agg(r.rank ORDER BY r.rank) AS ranks,
+               bit_xor(set_bit(repeat('0', 256)::bit(256), hashint4(r.rank) & 255, 1)) AS sketch
+          FROM pg_temp.jaccard_new x JOIN jaccard_ranks r ON r.token_id = x.token_id
+         GROUP BY x.chunk_id
+    ), stored AS (
+        INSERT INTO jaccard_sets (chunk_id, n, ranks, members, sketch)
+        SELECT s.chunk_id, s.n, s.ranks,
+               ('{' || array_to_string(s.ranks, ':1,') || ':1}/1000000000')::sparsevec, s.sketch
+          FROM sets s
+        RETURNING chunk_id
+    )
+    INSERT INTO jaccard_prefixes (rank, n, chunk_id, position, sketch)
+    SELECT p.rank, s.n, s.chunk_id, p.position, s.sketch
+      FROM sets s
+     CROSS JOIN LATERAL unnest(s.ranks[1 : s.n - (min_jaccard * s.n + 999) / 1000 + 1])
+                        WITH ORDINALITY AS p(rank, position)
+     ORDER BY p.rank, s.n;
+    SELECT count(DISTINCT x.chunk_id) INTO made FROM pg_temp.jaccard_new x;
+    ANALYZE jaccard_sets, jaccard_prefixes;
+    RETURN made;
+END $$;
+
+--
+-- Name: mining_settings; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.mining_settings (
+    name text NOT NULL,
+    value double precision NOT NULL,
+    description text NOT NULL
+);
+
+--
+-- Name: mining_setting(text); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.mining_setting(setting text) RETURNS double precision
+    LANGUAGE sql STABLE STRICT
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    RETURN (SELECT s.value FROM pgembed.mining_settings s WHERE (s.name = mining_setting.setting));
+
+--
+-- Name: nearest(public.vector, integer, text, text, text, text, bigint, boolean); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.nearest(query public.vector, k integer DEFAULT 10, language text DEFAULT NULL::text, path text DEFAULT NULL::text, source text DEFAULT NULL::text, kind text DEFAULT NULL::text, generation bigint DEFAULT NULL::bigint, exact boolean DEFAULT false) RETURNS TABLE(chunk_id bigint, score double precision)
+    LANGUAGE plpgsql STABLE ROWS 10
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_variable
+DECLARE
+    chosen record;
+    before jsonb;
+    ids    bigint[];
+    scores double precision[];
+BEGIN
+    IF query IS NULL OR vector_dims(query) <> 2560 OR vector_norm(query) = 0 THEN
+        RAISE EXCEPTION 'the query must be a vector of 2560 dimensions, not all zero; it is %',
+              CASE WHEN query IS NULL THEN 'null'
+                   WHEN vector_dims(query) <> 2560 THEN format('of %s dimensions', vector_dims(query))
+                   ELSE 'all zero' END
+              USING ERRCODE = 'invalid_parameter_value',
+                    HINT = 'A smaller model fills the front; pad the rest with zeros.';
+    END IF;
+    chosen := search_strategy(k, language, path, source, kind, generation, exact);
+    before := swap_settings(chosen.settings);
+    EXECUTE format('SELECT array_agg(chunk_id ORDER BY score DESC, chunk_id),'
+                   '       array_agg(score ORDER BY score DESC, chunk_id) FROM (%s) found', chosen.statement)
+       INTO ids, scores
+      USING query, k, language, path_patterns(path), source_id(source), kind;
+    PERFORM swap_settings(before);
+    IF coalesce(cardinality(ids), 0) < k AND chosen.strategy LIKE 'index%' THEN
+        -- The index ran out of rows (a graph has nodes that no path reaches): an exact scan finds what there is.
+        RETURN QUERY SELECT n.chunk_id, n.score
+                       FROM nearest(query, k, language, path, source, kind, chosen.generation_id, true) n;
+    ELSE
+        RETURN QUERY SELECT * FROM unnest(ids, scores);
+    END IF;
+END;
+$$;
+
+--
+-- Name: FUNCTION nearest(query public.vector, k integer, language text, path text, source text, kind text, generation bigint, exact boolean); Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON FUNCTION pgembed.nearest(query public.vector, k integer, language text, path text, source text, kind text, generation bigint, exact boolean) IS 'The k chunks nearest to a vector in one generation, by cosine similarity';
+
+--
+-- Name: path_patterns(text); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.path_patterns(glob text) RETURNS text[]
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+    SELECT ARRAY[pattern, pattern || '/%']
+      FROM (SELECT translate(regexp_replace(rtrim(glob, '/'), '([\\%_])', '\\\1', 'g'), '*?', '%_')) AS p (pattern);
+$$;
+
+--
+-- Name: FUNCTION path_patterns(glob text); Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON FUNCTION pgembed.path_patterns(glob text) IS 'LIKE patterns of a path glob (* any run, ? one character; a folder takes in all beneath it)';
+
+--
+-- Name: refresh_triplets(); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.refresh_triplets() RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $_$
+DECLARE
+    salt           CONSTANT bigint := mining_setting('seed')::bigint;
+    near_duplicate CONSTANT double precision := mining_setting('near_duplicate');
+    ratio          CONSTANT double precision := mining_setting('length_ratio');
+    tries          CONSTANT integer := mining_setting('random_candidates')::integer;
+    total          bigint;
+BEGIN
+    PERFORM assign_splits();
+    CREATE TEMPORARY TABLE IF NOT EXISTS eligible (
+        chunk_id bigint PRIMARY KEY, sha256 bytea, language text, split text, n integer, described text,
+        bucket integer, slot bigint, slots bigint) ON COMMIT DROP;
+    CREATE TEMPORARY TABLE IF NOT EXISTS tried (
+        anchor_id bigint, negative_id bigint, source integer, jaccard double precision) ON COMMIT DROP;
+    TRUNCATE pg_temp.eligible, pg_temp.tried;
+
+    INSERT INTO pg_temp.eligible
+    SELECT c.id, c.sha256, c.language, p.split, s.n,
+           CASE WHEN w.words BETWEEN mining_setting('min_docstring_words') AND mining_setting('max_docstring_words')
+                THEN lower(regexp_replace(c.docstring, '\s+', ' ', 'g')) END,
+           b.bucket,
+           row_number() OVER ring - 1, count(*) OVER (PARTITION BY c.language, p.split, b.bucket)
+      FROM code_chunks c
+      JOIN jaccard_sets s ON s.chunk_id = c.id
+      JOIN chunk_splits p ON p.chunk_id = c.id AND p.split IS NOT NULL
+     CROSS JOIN LATERAL (SELECT floor(ln(s.n::float8) / ln(1.5))::integer AS bucket) AS b
+     CROSS JOIN LATERAL (
+           SELECT cardinality(regexp_split_to_array(trim(coalesce(c.docstring, '')), '\s+')) AS words) AS w
+     WHERE c.kind IN ('function', 'method')
+       AND s.n BETWEEN mining_setting('min_tokens') AND mining_setting('max_tokens')
+       AND c.line_count BETWEEN mining_setting('min_lines') AND mining_setting('max_lines')
+       AND (mining_setting('exclude_tests') = 0 OR EXISTS (
+            SELECT FROM chunk_locations l
+             WHERE l.chunk_id = c.id
+               AND l.path !~ '(^|/)(tests?|testing|__tests__|spec)/|(^|/)(test_[^/]*|conftest\.py)$|[._](test|spec)\.[a-z]+$'))
+    WINDOW ring AS (PARTITION BY c.language, p.split, b.bucket
+                        ORDER BY hashtextextended(encode(c.sha256, 'hex'), salt), c.sha256);
+    ANALYZE pg_temp.eligible;
+
+    -- what is tried as a negative: 1 look-alikes, 2 the same file, 3 like length
+    INSERT INTO pg_temp.tried
+    SELECT d.a, d.b, 1, d.jaccard
+      FROM (SELECT chunk_a AS a, chunk_b AS b, jaccard FROM candidate_pairs
+            UNION ALL SELECT chunk_b, chunk_a, jaccard FROM candidate_pairs) AS d
+      JOIN pg_temp.eligible x ON x.chunk_id = d.a
+      JOIN pg_temp.eligible y ON y.chunk_id = d.b AND y.split = x.split AND y.language = x.language
+     WHERE d.jaccard < near_duplicate;
+    INSERT INTO pg_temp.tried
+    SELECT q.anchor_id, q.negative_id, q.source, k.common / (p.n + r.n - k.common)
+      FROM (
+        SELECT DISTINCT ON (anchor_id, negative_id) anchor_id, negative_id, source
+          FROM (
+            -- at most 40 of a file, those that begin nearest to the anchor
+            SELECT anchor_id, negative_id, 2 AS source
+              FROM (SELECT a.chunk_id AS anchor_id, b.chunk_id AS negative_id,
+                           row_number() OVER (PARTITION BY a.chunk_id, a.source_id, a.path
+                                                  ORDER BY abs(a.start_line - b.start_line), b.start_line) AS near
+                      FROM chunk_locations a
+                      JOIN pg_temp.eligible x ON x.chunk_id = a.chunk_id
+                      JOIN chunk_locations b ON b.source_id = a.source_id AND b.path = a.path AND b.chunk_id <> a.chunk_id
+                      JOIN pg_temp.eligible y ON y.chunk_id = b.chunk_id) AS f
+             WHERE near <= 40
+            UNION ALL
+            SELECT x.chunk_id, y.chunk_id, 3
+              FROM (SELECT e.*, ((hashtextextended(encode(e.sha256, 'hex'), salt # (7919 * d)::bigint)
+                                  & 9223372036854775807) % e.slots) AS wanted
+                      FROM pg_temp.eligible e CROSS JOIN generate_series(1, tries) AS d OFFSET 0) AS x
+              JOIN pg_temp.eligible y ON y.language = x.language AND y.split = x.split AND y.bucket = x.bucket
+                                     AND y.slot = x.wanted
+             WHERE y.chunk_id <> x.chunk_id
+          ) AS every
+         ORDER BY anchor_id, negative_id, source
+      ) AS q
+      JOIN pg_temp.eligible x ON x.chunk_id = q.anchor_id
+      JOIN pg_temp.eligible y ON y.chunk_id = q.negative_id AND y.split = x.split AND y.language = x.language
+      JOIN jaccard_sets p ON p.chunk_id = q.anchor_id
+      JOIN jaccard_sets r ON r.chunk_id = q.negative_id
+     CROSS JOIN LATERAL (SELECT -(p.members <#> r.members) AS common) AS k
+     WHERE k.common / (p.n + r.n - k.common) < near_duplicate;
+    ANALYZE pg_temp.tried;
+
+    DELETE FROM triplet_candidates;
+    INSERT INTO triplet_candidates (ordinal, kind, split, anchor_id, positive_id, negative_id,
+                                    positive_jaccard, negative_jaccard, rule)
+    WITH described AS (
+        SELECT t.anchor_id, t.anchor_id AS positive_id, t.negative_id, 1::float8 AS positive_jaccard, t.jaccard,
+               (ARRAY['look-alike', 'same file', 'like length'])[min(t.source)] AS rule,
+               row_number() OVER (PARTITION BY t.anchor_id ORDER BY t.jaccard DESC, y.sha256) AS hardness
+          FROM pg_temp.tried t
+          JOIN pg_temp.eligible x ON x.chunk_id = t.anchor_id
+          JOIN pg_temp.eligible y ON y.chunk_id = t.negative_id
+         WHERE x.described IS NOT NULL AND y.described IS DISTINCT FROM x.described
+           AND y.n BETWEEN x.n / ratio AND x.n * ratio
+         GROUP BY t.anchor_id, t.negative_id, t.jaccard, y.sha256
+    ), nearest AS (
+        SELECT t.anchor_id, t.negative_id AS positive_id, t.jaccard,
+               row_number() OVER (PARTITION BY t.anchor_id ORDER BY t.jaccard DESC, y.sha256) AS nearness
+          FROM pg_temp.tried t JOIN pg_temp.eligible y ON y.chunk_id = t.negative_id
+         WHERE t.source = 1 AND t.jaccard >= mining_setting('code_positive_min')
+    ), unlike AS (
+        SELECT t.anchor_id, t.negative_id, t.jaccard,
+               row_number() OVER (PARTITION BY t.anchor_id ORDER BY t.jaccard DESC, y.sha256) AS hardness
+          FROM pg_temp.tried t
+          JOIN pg_temp.eligible x ON x.chunk_id = t.anchor_id
+          JOIN pg_temp.eligible y ON y.chunk_id = t.negative_id
+         WHERE t.jaccard <= mining_setting('code_negative_max') AND y.n BETWEEN x.n / ratio AND x.n * ratio
+    ), every AS (
+        SELECT 'docstring' AS kind, d.anchor_id, d.positive_id, d.negative_id, d.positive_jaccard,
+               d.jaccard AS negative_jaccard, 'docstring / ' || d.rule AS rule
+          FROM described d WHERE d.hardness <= mining_setting('docstring_negatives')
+        UNION ALL
+        SELECT 'code', p.anchor_id, p.positive_id, u.negative_id, p.jaccard, u.jaccard, 'look-alike / shares little'
+          FROM nearest p JOIN unlike u ON u.anchor_id = p.anchor_id AND u.hardness = p.nearness
+         WHERE p.nearness <= mining_setting('code_positives')
+    )
+    SELECT row_number() OVER (ORDER BY hashtextextended(e.kind || encode(x.sha256 || y.sha256 || z.sha256, 'hex'), salt),
+                                       x.sha256, y.sha256, z.sha256, e.kind),
+           e.kind, x.split, e.anchor_id, e.positive_id, e.negative_id, e.positive_jaccard, e.negative_jaccard, e.rule
+      FROM every e
+      JOIN pg_temp.eligible x ON x.chunk_id = e.anchor_id
+      JOIN pg_temp.eligible y ON y.chunk_id = e.positive_id
+      JOIN pg_temp.eligible z ON z.chunk_id = e.negative_id;
+    GET DIAGNOSTICS total = ROW_COUNT;
+    ANALYZE triplet_candidates;
+    RETURN total;
+END $_$;
+
+--
+-- Name: search(public.vector, integer, text, text, text, text, bigint, boolean); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.search(query public.vector, k integer DEFAULT 10, language text DEFAULT NULL::text, path text DEFAULT NULL::text, source text DEFAULT NULL::text, kind text DEFAULT NULL::text, generation bigint DEFAULT NULL::bigint, exact boolean DEFAULT false) RETURNS SETOF pgembed.search_hit
+    LANGUAGE sql STABLE ROWS 10
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+    SELECT row_number() OVER (ORDER BY n.score DESC, n.chunk_id)::integer, n.score, c.id, c.language, c.kind,
+           coalesce(nullif(place.symbol, ''), c.symbol), place.source, place.path, place.start_line, place.end_line,
+           c.content, (SELECT count(*) FROM chunk_locations l WHERE l.chunk_id = c.id)
+      FROM nearest(search.query, search.k, search.language, search.path, search.source, search.kind,
+                   search.generation, search.exact) n
+      JOIN code_chunks c ON c.id = n.chunk_id
+      LEFT JOIN LATERAL (
+               SELECT s.name AS source, l.path, l.start_line, l.end_line, l.symbol
+                 FROM chunk_locations l
+                 JOIN sources s ON s.id = l.source_id
+                WHERE l.chunk_id = c.id
+                  AND (search.path   IS NULL OR l.path LIKE ANY (path_patterns(search.path)))
+                  AND (search.source IS NULL OR s.name = search.source)
+                ORDER BY s.name, l.path, l.start_line
+                LIMIT 1) place ON true
+     ORDER BY 1;
+$$;
+
+--
+-- Name: FUNCTION search(query public.vector, k integer, language text, path text, source text, kind text, generation bigint, exact boolean); Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON FUNCTION pgembed.search(query public.vector, k integer, language text, path text, source text, kind text, generation bigint, exact boolean) IS 'Search the active generation (or another) by a vector: hits with score, place and content, best first';
+
+--
+-- Name: search_plan(public.vector, integer, text, text, text, text, bigint, boolean); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.search_plan(query public.vector, k integer DEFAULT 10, language text DEFAULT NULL::text, path text DEFAULT NULL::text, source text DEFAULT NULL::text, kind text DEFAULT NULL::text, generation bigint DEFAULT NULL::bigint, exact boolean DEFAULT false) RETURNS SETOF text
+    LANGUAGE plpgsql
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+DECLARE
+    chosen record;
+    before jsonb;
+BEGIN
+    chosen := search_strategy(k, language, path, source, kind, generation, exact);
+    RETURN NEXT format('generation %s: %s%s', chosen.generation_id, chosen.strategy,
+                       ' (about ' || chosen.matching || ' chunks pass the filters)');
+    RETURN NEXT (SELECT string_agg(key || ' = ' || value, ', ' ORDER BY key) FROM jsonb_each_text(chosen.settings));
+    before := swap_settings(chosen.settings);
+    RETURN QUERY EXECUTE 'EXPLAIN ' || chosen.statement
+                   USING query, k, language, path_patterns(path), source_id(source), kind;
+    PERFORM swap_settings(before);
+END;
+$$;
+
+--
+-- Name: FUNCTION search_plan(query public.vector, k integer, language text, path text, source text, kind text, generation bigint, exact boolean); Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON FUNCTION pgembed.search_plan(query public.vector, k integer, language text, path text, source text, kind text, generation bigint, exact boolean) IS 'The strategy, the settings and the plan of a search, without running it';
+
+--
+-- Name: search_strategy(integer, text, text, text, text, bigint, boolean); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.search_strategy(k integer, language text, path text, source text, kind text, generation bigint, exact boolean, OUT generation_id bigint, OUT strategy text, OUT matching bigint, OUT statement text, OUT settings jsonb) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $_$
+#variable_conflict use_column
+DECLARE
+    chosen   generations;
+    filters  text := '';
+    estimate json;
+BEGIN
+    IF k IS NULL OR k < 1 THEN
+        RAISE EXCEPTION 'k is %: a search returns at least one row', coalesce(k::text, 'null')
+              USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+
+    search_strategy.generation_id := coalesce(generation, (SELECT a.generation_id FROM active_generation a));
+    IF search_strategy.generation_id IS NULL THEN
+        RAISE EXCEPTION 'no generation is active'
+              USING ERRCODE = 'object_not_in_prerequisite_state',
+                    HINT = 'Embed the chunks and activate the result: pgembed reindex --activate';
+    END IF;
+    SELECT * INTO chosen FROM generations g WHERE g.id = search_strategy.generation_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no generation %', search_strategy.generation_id
+              USING ERRCODE = 'undefined_object', HINT = 'Generations are listed by: pgembed generations list';
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_inherits i
+                    WHERE i.inhparent = 'code_embeddings'::regclass AND NOT i.inhdetachpending
+                      AND i.inhrelid = to_regclass(format('pgembed.code_embeddings_%s', chosen.id))) THEN
+        RAISE EXCEPTION 'generation % cannot be searched: it is %', chosen.id, chosen.state
+              USING ERRCODE = 'object_not_in_prerequisite_state',
+                    HINT = 'Finish it: pgembed reindex';
+    END IF;
+
+    IF language IS NOT NULL THEN filters := filters || ' AND c.language = $3'; END IF;
+    IF kind     IS NOT NULL THEN filters := filters || ' AND c.kind = $6'; END IF;
+    IF path IS NOT NULL OR source IS NOT NULL THEN
+        filters := filters || ' AND EXISTS (SELECT FROM chunk_locations l WHERE l.chunk_id = c.id'
+            || CASE WHEN path   IS NOT NULL THEN ' AND l.path LIKE ANY ($4)' ELSE '' END
+            || CASE WHEN source IS NOT NULL THEN ' AND l.source_id = $5'     ELSE '' END || ')';
+    END IF;
+
+    IF filters <> '' THEN
+        EXECUTE 'EXPLAIN (FORMAT JSON) SELECT FROM code_chunks c WHERE true' || filters INTO estimate
+          USING NULL::vector, k, language, path_patterns(path), source_id(source), kind;
+        matching := (estimate -> 0 -> 'Plan' ->> 'Plan Rows')::bigint;
+        exact := exact OR matching <= greatest(1000, least(chosen.row_count / 10, 50000));
+    END IF;
+
+    strategy := CASE WHEN exact THEN 'exact' ELSE 'index' END || CASE WHEN filters = '' THEN '' ELSE ', filtered' END;
+    -- Only the generation's number and fixed texts enter the statement; everything a user gives is a parameter.
+    IF exact THEN
+        settings := '{"jit": "off"}';
+        statement := format(
+            'SELECT v.chunk_id, 1 - (v.embedding <=> $1) AS score'
+            '  FROM code_embeddings v%s WHERE v.generation_id = %s%s'
+            ' ORDER BY v.embedding <=> $1, v.chunk_id LIMIT $2',
+            CASE WHEN filters = '' THEN '' ELSE ' JOIN code_chunks c ON c.id = v.chunk_id' END, chosen.id, filters);
+        RETURN;
+    END IF;
+
+    settings := jsonb_build_object('jit', 'off', 'max_parallel_workers_per_gather', '0', 'enable_seqscan', 'off',
+                                   'enable_bitmapscan', 'off', 'enable_sort', 'off')
+        || CASE chosen.index_method
+           WHEN 'ivfflat' THEN jsonb_build_object('ivfflat.probes', coalesce(chosen.probes, 1),
+                                                  'ivfflat.max_probes', chosen.lists,
+                                                  'ivfflat.iterative_scan', 'relaxed_order')
+           ELSE jsonb_build_object('hnsw.ef_search', coalesce(chosen.probes, 40),
+                                   'hnsw.max_scan_tuples', 2147483647,
+                                   'hnsw.iterative_scan', 'relaxed_order')
+           END;
+    -- The index orders by half precision, or by bits; the score, and the order of what is returned, are exact.
+    -- Bits find candidates only: as many as the calibrated effort, and the best k of these by the full vectors.
+    statement := format(
+        'SELECT n.chunk_id, 1 - (n.embedding <=> $1) AS score'
+        '  FROM (SELECT v.chunk_id, v.embedding'
+        '          FROM code_embeddings v%s WHERE v.generation_id = %s%s'
+        '         ORDER BY %s LIMIT %s) n'
+        ' ORDER BY n.embedding <=> $1, n.chunk_id LIMIT $2',
+        CASE WHEN filters = '' THEN '' ELSE ' JOIN code_chunks c ON c.id = v.chunk_id' END, chosen.id, filters,
+        CASE chosen.index_method
+        WHEN 'binary' THEN 'binary_quantize(v.embedding)::bit(2560) <~> binary_quantize($1)::bit(2560)'
+        ELSE 'v.embedding::halfvec(2560) <=> $1::halfvec(2560)' END,
+        CASE chosen.index_method WHEN 'binary' THEN format('greatest($2, %s)', coalesce(chosen.probes, 40)) ELSE '$2' END);
+END;
+$_$;
+
+--
+-- Name: FUNCTION search_strategy(k integer, language text, path text, source text, kind text, generation bigint, exact boolean, OUT generation_id bigint, OUT strategy text, OUT matching bigint, OUT statement text, OUT settings jsonb); Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON FUNCTION pgembed.search_strategy(k integer, language text, path text, source text, kind text, generation bigint, exact boolean, OUT generation_id bigint, OUT strategy text, OUT matching bigint, OUT statement text, OUT settings jsonb) IS 'How a search will be answered: by which generation, by its index or exactly, with which statement and settings';
+
+--
+-- Name: source_id(text); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.source_id(name text) RETURNS bigint
+    LANGUAGE sql STABLE STRICT
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+    SELECT coalesce((SELECT s.id FROM sources s WHERE s.name = source_id.name), 0);
+$$;
+
+--
+-- Name: FUNCTION source_id(name text); Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON FUNCTION pgembed.source_id(name text) IS 'Id of the source of this name; 0 where there is none';
+
+--
+-- Name: swap_settings(jsonb); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.swap_settings(wanted jsonb) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+DECLARE
+    before  jsonb := '{}';
+    setting record;
+BEGIN
+    FOR setting IN SELECT key, value FROM jsonb_each_text(wanted) LOOP
+        before := before || jsonb_build_object(setting.key, current_setting(setting.key, true));
+        PERFORM set_config(setting.key, setting.value, true);
+    END LOOP;
+    RETURN before;
+END;
+$$;
+
+--
+-- Name: FUNCTION swap_settings(wanted jsonb); Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON FUNCTION pgembed.swap_settings(wanted jsonb) IS 'Set settings until the end of the transaction and return the values before';
+
+--
 -- Name: active_generation; Type: TABLE; Schema: pgembed; Owner: -
 --
 
@@ -53,6 +693,18 @@ CREATE TABLE pgembed.chunk_locations (
     start_line integer NOT NULL,
     end_line integer NOT NULL,
     symbol text DEFAULT ''::text NOT NULL
+);
+
+--
+-- Name: chunk_splits; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.chunk_splits (
+    chunk_id bigint NOT NULL,
+    cluster bytea NOT NULL,
+    split text,
+    reason text,
+    CONSTRAINT chunk_splits_split_check CHECK ((split = ANY (ARRAY['train'::text, 'validation'::text, 'test'::text])))
 );
 
 --
@@ -189,6 +841,66 @@ CREATE TABLE pgembed.generations (
 
 ALTER TABLE pgembed.generations ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME pgembed.generations_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+--
+-- Name: jaccard_prefixes; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.jaccard_prefixes (
+    rank integer NOT NULL,
+    n integer NOT NULL,
+    chunk_id bigint NOT NULL,
+    "position" integer NOT NULL,
+    sketch bit(256) NOT NULL
+);
+
+--
+-- Name: jaccard_ranks; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.jaccard_ranks (
+    token_id integer NOT NULL,
+    rank integer NOT NULL
+);
+
+--
+-- Name: jaccard_sets; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.jaccard_sets (
+    chunk_id bigint NOT NULL,
+    n integer NOT NULL,
+    ranks integer[] NOT NULL,
+    members public.sparsevec NOT NULL,
+    sketch bit(256) NOT NULL,
+    paired boolean DEFAULT false NOT NULL
+);
+
+--
+-- Name: pair_runs; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.pair_runs (
+    id bigint NOT NULL,
+    min_jaccard double precision NOT NULL,
+    chunks bigint NOT NULL,
+    pairs bigint NOT NULL,
+    seconds double precision NOT NULL,
+    finished_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+--
+-- Name: pair_runs_id_seq; Type: SEQUENCE; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE pgembed.pair_runs ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME pgembed.pair_runs_id_seq
     START WITH 1
     INCREMENT BY 1
     NO MINVALUE
@@ -340,6 +1052,123 @@ ALTER TABLE pgembed.training_runs ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTI
 );
 
 --
+-- Name: triplet_candidates; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.triplet_candidates (
+    ordinal bigint NOT NULL,
+    kind text NOT NULL,
+    split text NOT NULL,
+    anchor_id bigint NOT NULL,
+    positive_id bigint NOT NULL,
+    negative_id bigint NOT NULL,
+    positive_jaccard double precision NOT NULL,
+    negative_jaccard double precision NOT NULL,
+    rule text NOT NULL,
+    CONSTRAINT triplet_candidates_kind_check CHECK ((kind = ANY (ARRAY['code'::text, 'docstring'::text])))
+);
+
+--
+-- Name: triplets_code; Type: VIEW; Schema: pgembed; Owner: -
+--
+
+CREATE VIEW pgembed.triplets_code AS
+ SELECT t.kind,
+    t.split,
+    a.language,
+    t.anchor_id,
+    t.positive_id,
+    t.negative_id,
+    a.body AS anchor,
+    p.body AS positive,
+    n.body AS negative,
+    t.positive_jaccard,
+    t.negative_jaccard,
+    t.rule,
+    t.ordinal
+   FROM (((pgembed.triplet_candidates t
+     JOIN pgembed.code_chunks a ON ((a.id = t.anchor_id)))
+     JOIN pgembed.code_chunks p ON ((p.id = t.positive_id)))
+     JOIN pgembed.code_chunks n ON ((n.id = t.negative_id)))
+  WHERE (t.kind = 'code'::text);
+
+--
+-- Name: VIEW triplets_code; Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON VIEW pgembed.triplets_code IS 'Anchor and positive: look-alikes below near-duplicate. Negative: shares little.';
+
+--
+-- Name: triplets_docstring; Type: VIEW; Schema: pgembed; Owner: -
+--
+
+CREATE VIEW pgembed.triplets_docstring AS
+ SELECT t.kind,
+    t.split,
+    a.language,
+    t.anchor_id,
+    t.positive_id,
+    t.negative_id,
+    a.docstring AS anchor,
+    a.body AS positive,
+    n.body AS negative,
+    t.positive_jaccard,
+    t.negative_jaccard,
+    t.rule,
+    t.ordinal
+   FROM ((pgembed.triplet_candidates t
+     JOIN pgembed.code_chunks a ON ((a.id = t.anchor_id)))
+     JOIN pgembed.code_chunks n ON ((n.id = t.negative_id)))
+  WHERE (t.kind = 'docstring'::text);
+
+--
+-- Name: VIEW triplets_docstring; Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON VIEW pgembed.triplets_docstring IS 'Anchor: a docstring. Positive: its body without it. Negative: a look-alike body.';
+
+--
+-- Name: triplets; Type: VIEW; Schema: pgembed; Owner: -
+--
+
+CREATE VIEW pgembed.triplets AS
+ SELECT triplets_docstring.kind,
+    triplets_docstring.split,
+    triplets_docstring.language,
+    triplets_docstring.anchor_id,
+    triplets_docstring.positive_id,
+    triplets_docstring.negative_id,
+    triplets_docstring.anchor,
+    triplets_docstring.positive,
+    triplets_docstring.negative,
+    triplets_docstring.positive_jaccard,
+    triplets_docstring.negative_jaccard,
+    triplets_docstring.rule,
+    triplets_docstring.ordinal
+   FROM pgembed.triplets_docstring
+UNION ALL
+ SELECT triplets_code.kind,
+    triplets_code.split,
+    triplets_code.language,
+    triplets_code.anchor_id,
+    triplets_code.positive_id,
+    triplets_code.negative_id,
+    triplets_code.anchor,
+    triplets_code.positive,
+    triplets_code.negative,
+    triplets_code.positive_jaccard,
+    triplets_code.negative_jaccard,
+    triplets_code.rule,
+    triplets_code.ordinal
+   FROM pgembed.triplets_code;
+
+--
+-- Name: VIEW triplets; Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON VIEW pgembed.triplets IS 'All triplets. Each row says why it is here: rule, similarities, split.';
+
+--
 -- Name: active_generation active_generation_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
 --
 
@@ -366,6 +1195,13 @@ ALTER TABLE ONLY pgembed.candidate_pairs
 
 ALTER TABLE ONLY pgembed.chunk_locations
     ADD CONSTRAINT chunk_locations_pkey PRIMARY KEY (source_id, path, start_line, chunk_id);
+
+--
+-- Name: chunk_splits chunk_splits_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.chunk_splits
+    ADD CONSTRAINT chunk_splits_pkey PRIMARY KEY (chunk_id);
 
 --
 -- Name: code_chunks code_chunks_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
@@ -415,6 +1251,41 @@ ALTER TABLE ONLY pgembed.evaluations
 
 ALTER TABLE ONLY pgembed.generations
     ADD CONSTRAINT generations_pkey PRIMARY KEY (id);
+
+--
+-- Name: jaccard_ranks jaccard_ranks_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.jaccard_ranks
+    ADD CONSTRAINT jaccard_ranks_pkey PRIMARY KEY (token_id);
+
+--
+-- Name: jaccard_ranks jaccard_ranks_rank_key; Type: CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.jaccard_ranks
+    ADD CONSTRAINT jaccard_ranks_rank_key UNIQUE (rank);
+
+--
+-- Name: jaccard_sets jaccard_sets_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.jaccard_sets
+    ADD CONSTRAINT jaccard_sets_pkey PRIMARY KEY (chunk_id);
+
+--
+-- Name: mining_settings mining_settings_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.mining_settings
+    ADD CONSTRAINT mining_settings_pkey PRIMARY KEY (name);
+
+--
+-- Name: pair_runs pair_runs_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.pair_runs
+    ADD CONSTRAINT pair_runs_pkey PRIMARY KEY (id);
 
 --
 -- Name: rejected_items rejected_items_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
@@ -480,6 +1351,13 @@ ALTER TABLE ONLY pgembed.training_runs
     ADD CONSTRAINT training_runs_pkey PRIMARY KEY (id);
 
 --
+-- Name: triplet_candidates triplet_candidates_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.triplet_candidates
+    ADD CONSTRAINT triplet_candidates_pkey PRIMARY KEY (ordinal);
+
+--
 -- Name: candidate_pairs_chunk_b_idx; Type: INDEX; Schema: pgembed; Owner: -
 --
 
@@ -490,6 +1368,12 @@ CREATE INDEX candidate_pairs_chunk_b_idx ON pgembed.candidate_pairs USING btree 
 --
 
 CREATE INDEX chunk_locations_chunk_id_idx ON pgembed.chunk_locations USING btree (chunk_id);
+
+--
+-- Name: chunk_splits_split_idx; Type: INDEX; Schema: pgembed; Owner: -
+--
+
+CREATE INDEX chunk_splits_split_idx ON pgembed.chunk_splits USING btree (split);
 
 --
 -- Name: code_chunks_language_idx; Type: INDEX; Schema: pgembed; Owner: -
@@ -508,6 +1392,48 @@ CREATE INDEX code_embeddings_embedding_idx ON ONLY pgembed.code_embeddings USING
 --
 
 CREATE UNIQUE INDEX generations_one_active_idx ON pgembed.generations USING btree (state) WHERE (state = 'active'::text);
+
+--
+-- Name: jaccard_prefixes_chunk_id_idx; Type: INDEX; Schema: pgembed; Owner: -
+--
+
+CREATE INDEX jaccard_prefixes_chunk_id_idx ON pgembed.jaccard_prefixes USING btree (chunk_id);
+
+--
+-- Name: jaccard_prefixes_rank_idx; Type: INDEX; Schema: pgembed; Owner: -
+--
+
+CREATE INDEX jaccard_prefixes_rank_idx ON pgembed.jaccard_prefixes USING btree (rank, n) INCLUDE (chunk_id, "position", sketch);
+
+--
+-- Name: jaccard_sets_unpaired_idx; Type: INDEX; Schema: pgembed; Owner: -
+--
+
+CREATE INDEX jaccard_sets_unpaired_idx ON pgembed.jaccard_sets USING btree (chunk_id) WHERE (NOT paired);
+
+--
+-- Name: triplet_candidates_anchor_id_idx; Type: INDEX; Schema: pgembed; Owner: -
+--
+
+CREATE INDEX triplet_candidates_anchor_id_idx ON pgembed.triplet_candidates USING btree (anchor_id);
+
+--
+-- Name: triplet_candidates_kind_idx; Type: INDEX; Schema: pgembed; Owner: -
+--
+
+CREATE INDEX triplet_candidates_kind_idx ON pgembed.triplet_candidates USING btree (kind, ordinal);
+
+--
+-- Name: triplet_candidates_negative_id_idx; Type: INDEX; Schema: pgembed; Owner: -
+--
+
+CREATE INDEX triplet_candidates_negative_id_idx ON pgembed.triplet_candidates USING btree (negative_id);
+
+--
+-- Name: triplet_candidates_positive_id_idx; Type: INDEX; Schema: pgembed; Owner: -
+--
+
+CREATE INDEX triplet_candidates_positive_id_idx ON pgembed.triplet_candidates USING btree (positive_id);
 
 --
 -- Name: active_generation active_generation_generation_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
@@ -552,6 +1478,13 @@ ALTER TABLE ONLY pgembed.chunk_locations
     ADD CONSTRAINT chunk_locations_source_id_path_fkey FOREIGN KEY (source_id, path) REFERENCES pgembed.source_files(source_id, path) ON DELETE CASCADE;
 
 --
+-- Name: chunk_splits chunk_splits_chunk_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.chunk_splits
+    ADD CONSTRAINT chunk_splits_chunk_id_fkey FOREIGN KEY (chunk_id) REFERENCES pgembed.code_chunks(id) ON DELETE CASCADE;
+
+--
 -- Name: code_embeddings code_embeddings_chunk_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
 --
 
@@ -578,6 +1511,20 @@ ALTER TABLE ONLY pgembed.evaluations
 
 ALTER TABLE ONLY pgembed.generations
     ADD CONSTRAINT generations_encoder_id_fkey FOREIGN KEY (encoder_id) REFERENCES pgembed.encoders(id);
+
+--
+-- Name: jaccard_prefixes jaccard_prefixes_chunk_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.jaccard_prefixes
+    ADD CONSTRAINT jaccard_prefixes_chunk_id_fkey FOREIGN KEY (chunk_id) REFERENCES pgembed.jaccard_sets(chunk_id) ON DELETE CASCADE;
+
+--
+-- Name: jaccard_sets jaccard_sets_chunk_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.jaccard_sets
+    ADD CONSTRAINT jaccard_sets_chunk_id_fkey FOREIGN KEY (chunk_id) REFERENCES pgembed.code_chunks(id) ON DELETE CASCADE;
 
 --
 -- Name: rejected_items rejected_items_chunk_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
@@ -620,6 +1567,27 @@ ALTER TABLE ONLY pgembed.training_runs
 
 ALTER TABLE ONLY pgembed.training_runs
     ADD CONSTRAINT training_runs_encoder_id_fkey FOREIGN KEY (encoder_id) REFERENCES pgembed.encoders(id);
+
+--
+-- Name: triplet_candidates triplet_candidates_anchor_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.triplet_candidates
+    ADD CONSTRAINT triplet_candidates_anchor_id_fkey FOREIGN KEY (anchor_id) REFERENCES pgembed.code_chunks(id) ON DELETE CASCADE;
+
+--
+-- Name: triplet_candidates triplet_candidates_negative_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.triplet_candidates
+    ADD CONSTRAINT triplet_candidates_negative_id_fkey FOREIGN KEY (negative_id) REFERENCES pgembed.code_chunks(id) ON DELETE CASCADE;
+
+--
+-- Name: triplet_candidates triplet_candidates_positive_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.triplet_candidates
+    ADD CONSTRAINT triplet_candidates_positive_id_fkey FOREIGN KEY (positive_id) REFERENCES pgembed.code_chunks(id) ON DELETE CASCADE;
 
 --
 -- PostgreSQL database dump complete

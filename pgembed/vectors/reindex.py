@@ -1,0 +1,360 @@
+"""Re-embed: every chunk through one encoder into one generation, indexed, calibrated, and attached.
+
+The encoder's weights (the hash of its ONNX graph) decide which generation a run works on. None yet: a new one is
+filled. An unfinished one: the run goes on where the last one ended. A finished one, active or not: only chunks that
+have no vector yet are embedded, into the generation as it is. Whatever kills a run, the next one goes on, and the
+result is the same: one row for each live chunk.
+
+Reads `code_chunks`; writes `encoders`, `generations`, `code_embeddings` and its partitions, `rejected_items`.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from pgembed.db.connection import connect, resolve
+from pgembed.db.migrations import require_current
+from pgembed.db.sql import query
+from pgembed.encoders.artefact import Manifest
+from pgembed.encoders.onnx_encoder import OnnxEncoder
+from pgembed.encoders.registry import register_encoder
+from pgembed.errors import GenerationError
+from pgembed.progress import SILENT, Progress
+from pgembed.vectors import generations, table
+from pgembed.vectors.filling import BrokenEncoderError, Embedder, Filled, fill
+from pgembed.vectors.generations import Generation, change_state, get_generation
+from pgembed.vectors.index import (
+    CALIBRATION_QUERIES,
+    METHODS,
+    build_index,
+    calibrate_probes,
+    rebuild_index,
+)
+from pgembed.vectors.lock import encoder_lock
+
+Connection = psycopg.Connection[Any]
+
+BATCH = 512  # chunks a commit: 5 MB of vectors, and at 50 chunks a second no more than ten seconds of work lost
+TARGET_RECALL = 0.95
+# An index whose centroids were trained on fewer than half of its rows is built anew; probes are measured again sooner.
+_REBUILD_GROWTH, _CALIBRATE_GROWTH = 2.0, 1.1
+# New chunks may arrive between the last pass and activation, which asks for all: so many times they are caught up with.
+_CATCH_UPS = 3
+
+
+class Encoder(Embedder, Protocol):
+    """An encoder with its manifest."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class ReindexResult:
+    """What a run did and what there is now."""
+
+    generation_id: int
+    encoder: str
+    state: str
+    kind: str
+    """'new', 'resumed', or 'incremental'."""
+    rows: int
+    embedded: int
+    """Vectors that this run wrote."""
+    rejected: int
+    """Chunks of the generation that the encoder gives no usable vector for."""
+    seconds: float
+    embedding_seconds: float
+    index_seconds: float
+    index_method: str
+    lists: int | None
+    probes: int | None
+    index_recall: float | None
+    target_recall: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields, and the rate."""
+        return {**asdict(self), "chunks_per_second": self.chunks_per_second}
+
+    @property
+    def chunks_per_second(self) -> float | None:
+        """Chunks embedded and written a second; None where there was nothing to do."""
+        return self.embedded / self.embedding_seconds if self.embedded else None
+
+
+def reindex(
+    dsn: str | None,
+    artefact: Path,
+    *,
+    batch: int = BATCH,
+    index_method: str | None = None,
+    target_recall: float = TARGET_RECALL,
+    activate: bool = False,
+    fresh: bool = False,
+    progress: Progress = SILENT,
+) -> ReindexResult:
+    """Embed every chunk with the encoder in the folder `artefact`, and index and calibrate the result.
+
+    `batch` is the number of chunks embedded and committed at a time. `index_method` (ivfflat, hnsw, binary) is that of
+    the generation, ivfflat for a new one. `activate` lets searches use it at the end. `fresh` starts a new generation
+    though there is one of this encoder.
+
+    Raises:
+        EncoderError: the artefact is broken.
+        GenerationError: there is nothing to embed, another run is at work with this encoder, the encoder is broken,
+            or the generation has another index method.
+    """
+    return reindex_with(
+        dsn,
+        OnnxEncoder.load(artefact),
+        batch=batch,
+        index_method=index_method,
+        target_recall=target_recall,
+        activate=activate,
+        fresh=fresh,
+        progress=progress,
+    )
+
+
+def reindex_with(
+    dsn: str | None,
+    encoder: Encoder,
+    *,
+    batch: int = BATCH,
+    index_method: str | None = None,
+    target_recall: float = TARGET_RECALL,
+    activate: bool = False,
+    fresh: bool = False,
+    progress: Progress = SILENT,
+) -> ReindexResult:
+    """Do what `reindex` does, with an encoder that is loaded already."""
+    if batch < 1 or not 0 < target_recall <= 1:
+        raise GenerationError(f"batch is {batch} and target recall {target_recall}: at least 1, and above 0 up to 1.")
+    if index_method is not None and index_method not in METHODS:
+        raise GenerationError(f"There is no index method {index_method!r}; there are {', '.join(METHODS)}.")
+    conninfo = resolve(dsn)
+    with connect(conninfo) as reader, connect(conninfo) as writer:
+        require_current(writer)
+        _prepare_sessions(reader, writer)
+        encoder_id = register_encoder(writer, encoder.manifest.spec, encoder.manifest.fingerprint)
+        with encoder_lock(writer, encoder_id):
+            generation, kind = _find_or_create(writer, encoder, encoder_id, index_method, fresh=fresh)
+            run = _Run(reader, writer, encoder, generation.id, batch, target_recall, progress)
+            with _noting_errors(writer, generation.id):
+                return run.to_the_end(kind, activate=activate)
+
+
+@dataclass
+class _Run:
+    """One run over one generation."""
+
+    reader: Connection
+    writer: Connection
+    encoder: Encoder
+    generation_id: int
+    batch: int
+    target_recall: float
+    progress: Progress
+    embedded: int = 0
+    embedding_seconds: float = 0.0
+    index_seconds: float = 0.0
+
+    def to_the_end(self, kind: str, *, activate: bool) -> ReindexResult:
+        started = time.perf_counter()
+        state = self._generation().state
+        if state == "filling":
+            self._fill()
+            self._finish_filling()
+            state = "indexing"
+        if state == "indexing":
+            self._index()
+        # A finished generation takes what is new; so does one that was finished just now, for building took a while.
+        self._fill_increment()
+        if activate:
+            self._activate()
+        return self._result(kind, time.perf_counter() - started)
+
+    def _generation(self) -> Generation:
+        return get_generation(self.writer, self.generation_id)
+
+    def _fill(self) -> Filled:
+        generation = self._generation()
+        missing = table.count_missing(self.writer, generation.id, generation.rejected)
+        if not missing:
+            return Filled(rejected=generation.rejected)
+        started = time.perf_counter()
+        with self.progress.task("Embedding", missing, "chunks") as task:
+            filled = fill(
+                self.reader,
+                self.writer,
+                self.encoder,
+                generation.id,
+                batch=self.batch,
+                rejected=generation.rejected,
+                total=(generation.row_count or 0) + missing,
+                task=task,
+            )
+        self.embedding_seconds += time.perf_counter() - started
+        self.embedded += filled.embedded
+        return filled
+
+    def _finish_filling(self) -> None:
+        rows = self._count_rows()
+        if rows == 0:
+            raise GenerationError("No chunk has a vector: all were deleted, or the encoder failed on each.")
+        change_state(self.writer, self.generation_id, "indexing")
+
+    def _index(self) -> None:
+        """Index, attach and calibrate: each step only if an earlier run has not done it."""
+        started = time.perf_counter()
+        generation = self._generation()
+        self.writer.execute(table.statement("analyze_embeddings_table", generation.id))
+        build_index(
+            self.writer,
+            generation.id,
+            method=generation.index_method,
+            rows=self._count_rows(),
+            progress=self.progress,
+        )
+        if not table.is_attached(self.writer, generation.id):
+            table.attach(self.writer, generation.id)
+        self._calibrate()
+        change_state(self.writer, generation.id, "ready")
+        self.index_seconds += time.perf_counter() - started
+
+    def _fill_increment(self) -> None:
+        """Add what is new to the attached generation; renew its index or probes when much was added."""
+        if self._fill().embedded:
+            rows = self._count_rows()
+            generation = self._generation()
+            indexed = max(int(generation.metrics.get("indexed_rows", rows)), 1)
+            started = time.perf_counter()
+            if generation.index_method == "ivfflat" and rows >= _REBUILD_GROWTH * indexed:
+                rebuild_index(self.writer, generation.id, rows=rows, progress=self.progress)
+                self._calibrate()
+            elif rows >= _CALIBRATE_GROWTH * int(generation.metrics.get("calibrated_rows", indexed)):
+                self._calibrate(rebuilt=False)
+            self.index_seconds += time.perf_counter() - started
+
+    def _calibrate(self, *, rebuilt: bool = True) -> None:
+        rows = self._count_rows()
+        texts = [row[0] for row in self.writer.execute(query("calibration_texts"), {"count": CALIBRATION_QUERIES})]
+        calibration = calibrate_probes(
+            self.writer,
+            self.generation_id,
+            self.encoder.embed_unchecked(texts, role="query"),
+            target_recall=self.target_recall,
+            progress=self.progress,
+        )
+        noted = {"calibrated_rows": rows, "calibration": asdict(calibration)}
+        if rebuilt:
+            noted["indexed_rows"] = rows
+        self.writer.execute(query("note_generation_metrics"), {"id": self.generation_id, "metrics": Jsonb(noted)})
+        if not calibration.reached:
+            self.progress.say(
+                f"The index reaches recall {calibration.recall:.3f}, short of {calibration.target}; "
+                f"the most effort ({calibration.probes}) is kept."
+            )
+
+    def _activate(self) -> None:
+        for remaining in reversed(range(_CATCH_UPS)):
+            try:
+                generations.activate(self.writer, self.generation_id)
+                return
+            except GenerationError:
+                # chunks that arrived since: only then is another try of use
+                if not remaining or not self._fill().embedded:
+                    raise
+                self._count_rows()
+
+    def _count_rows(self) -> int:
+        row = self.writer.execute(
+            table.statement("count_generation_rows", self.generation_id), {"id": self.generation_id}
+        ).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def _result(self, kind: str, seconds: float) -> ReindexResult:
+        found = self._generation()
+        return ReindexResult(
+            generation_id=found.id,
+            encoder=found.encoder,
+            state=found.state,
+            kind=kind,
+            rows=found.row_count or 0,
+            embedded=self.embedded,
+            rejected=len(found.rejected),
+            seconds=seconds,
+            embedding_seconds=self.embedding_seconds,
+            index_seconds=self.index_seconds,
+            index_method=found.index_method,
+            lists=found.lists,
+            probes=found.probes,
+            index_recall=found.index_recall,
+            target_recall=self.target_recall,
+        )
+
+
+def _find_or_create(
+    conn: Connection, encoder: Encoder, encoder_id: int, index_method: str | None, *, fresh: bool
+) -> tuple[Generation, str]:
+    """Return the generation to work on, and whether it is 'new', 'resumed' or 'incremental'."""
+    manifest = encoder.manifest
+    identity = {"encoder_id": encoder_id, "onnx_sha256": manifest.onnx_sha256}
+    path = str(manifest.path.absolute())
+    row = None if fresh else conn.execute(query("find_generation"), identity).fetchone()
+    if row is not None:
+        generation = get_generation(conn, row[0])
+        if index_method not in (None, generation.index_method):
+            raise GenerationError(
+                f"Generation {generation.id} of this encoder has the index method {generation.index_method}, "
+                f"not {index_method}.",
+                remedy=f"Leave --index away to go on with it, or build another one: --fresh --index {index_method}",
+            )
+        conn.execute(query("note_generation_artefact"), {"id": generation.id, "onnx_path": path})
+        return generation, "resumed" if generation.state in ("filling", "indexing") else "incremental"
+    count = conn.execute(query("count_chunks")).fetchone()
+    if count is None or count[0] == 0:
+        raise GenerationError("There are no chunks to embed.", remedy="Bring some in first: pgembed ingest PATH")
+    with conn.transaction():  # row and table together: neither is ever without the other
+        inserted = conn.execute(
+            query("insert_generation"),
+            {
+                **identity,
+                "onnx_path": path,
+                "dims": manifest.spec.dimensions,
+                "index_method": index_method or "ivfflat",
+            },
+        ).fetchone()
+        assert inserted is not None  # noqa: S101 - RETURNING gives the row
+        table.create(conn, inserted[0])
+    return get_generation(conn, inserted[0]), "new"
+
+
+@contextlib.contextmanager
+def _noting_errors(conn: Connection, generation_id: int) -> Iterator[None]:
+    """Keep why a run ended in the generation's row; one that can only fail again is marked as failed."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        # a connection that is gone, or a server that is, can take no note; the error itself goes on
+        with contextlib.suppress(psycopg.Error):
+            note = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
+            if isinstance(error, BrokenEncoderError):
+                change_state(conn, generation_id, "failed", error=note)
+            else:
+                conn.execute(query("note_generation_error"), {"id": generation_id, "error": note})
+        raise
+
+
+def _prepare_sessions(*connections: Connection) -> None:
+    from pgvector.psycopg import register_vector
+
+    for conn in connections:
+        register_vector(conn)
+        conn.execute(query("use_vector_path"), {})
+        conn.execute(query("long_running_session"))
