@@ -13,14 +13,19 @@ AS $$
 DECLARE
     chosen record;
     before jsonb;
+    line   text;
 BEGIN
     chosen := search_strategy(k, language, path, source, kind, generation, exact);
     RETURN NEXT format('generation %s: %s%s', chosen.generation_id, chosen.strategy,
                        ' (about ' || chosen.matching || ' chunks pass the filters)');
     RETURN NEXT (SELECT string_agg(key || ' = ' || value, ', ' ORDER BY key) FROM jsonb_each_text(chosen.settings));
     before := swap_settings(chosen.settings);
-    RETURN QUERY EXECUTE 'EXPLAIN ' || chosen.statement
-                   USING query, k, language, path_patterns(path), source_id(source), kind;
+    FOR line IN EXECUTE 'EXPLAIN ' || chosen.statement
+                  USING query, k, language, path_patterns(path), source_id(source), kind
+    LOOP
+        -- 2,560 numbers in a line help nobody
+        RETURN NEXT regexp_replace(line, '''\[?[-+0-9.,e]{40,}\]?''', '''…''', 'g');
+    END LOOP;
     PERFORM swap_settings(before);
 END;
 $$;
