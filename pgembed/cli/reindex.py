@@ -1,0 +1,98 @@
+"""`pgembed reindex`: embed every chunk into a generation."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pgembed.cli.common import DsnOption, JsonOption, connection, console, print_json, seconds, show_progress
+
+if TYPE_CHECKING:
+    from pgembed.vectors.reindex import ReindexResult
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("reindex")(reindex)
+
+
+def reindex(
+    artefact: Annotated[
+        Path | None,
+        typer.Option("--artefact", metavar="DIR", exists=True, file_okay=False, help="Folder of an exported encoder."),
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", metavar="NAME", help="Name of an exported encoder; the newest so named.")
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Chunks embedded and committed at a time.")] = 512,
+    index: Annotated[
+        str | None,
+        typer.Option("--index", metavar="METHOD", help="ivfflat (default), hnsw or binary."),
+    ] = None,
+    recall: Annotated[
+        float, typer.Option("--recall", min=0.01, max=1.0, help="recall@10 that the index is calibrated to.")
+    ] = 0.95,
+    activate: Annotated[bool, typer.Option("--activate", help="Answer searches from it once it is complete.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start a new generation though this encoder has one.")] = False,
+    dsn: DsnOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Embed every chunk that has no vector yet, and index and calibrate the result.
+
+    Without --artefact or --encoder it uses the active generation's encoder, so that new code becomes searchable; where
+    nothing is active, the encoder that was exported last. Another encoder gets a generation of its own, and searches
+    stay with the active one until the new one is activated. Interrupted at any point, the same command goes on.
+
+    \b
+    Examples:
+        pgembed reindex --batch 512
+        pgembed reindex --artefact ~/models/ours --activate
+        pgembed reindex --encoder minilm --index hnsw --recall 0.98
+    """
+    from pgembed.config import settings
+    from pgembed.vectors import artefacts
+    from pgembed.vectors.index import METHODS
+    from pgembed.vectors.reindex import reindex as run
+
+    if artefact is not None and encoder is not None:
+        raise typer.BadParameter("--artefact and --encoder both choose an encoder: give one.")
+    if index is not None and index not in METHODS:
+        raise typer.BadParameter(f"{index!r} is not an index method; there are {', '.join(METHODS)}.")
+    if artefact is None:
+        with connection(dsn) as conn:
+            artefact = artefacts.choose_artefact(conn, settings().models_dir, encoder)
+    result = run(
+        dsn,
+        artefact,
+        batch=batch,
+        index_method=index,
+        target_recall=recall,
+        activate=activate,
+        fresh=fresh,
+        progress=show_progress(),
+    )
+    if as_json:
+        print_json(result.to_json())
+    else:
+        _tell(result)
+
+
+def _tell(result: "ReindexResult") -> None:
+    def line(text: str) -> None:
+        console.print(text, markup=False)
+
+    rate = f" ({result.chunks_per_second:,.0f} chunks/s)" if result.chunks_per_second else ""
+    if result.embedded:
+        line(f"Embedded {result.embedded:,} chunks with {result.encoder} in {seconds(result.embedding_seconds)}{rate}.")
+    else:
+        line("Every chunk had its vector already.")
+    if result.rejected:
+        line(f"{result.rejected:,} chunks got no usable vector: pgembed.rejected_items tells which.")
+    effort = {"ivfflat": "probes", "hnsw": "ef_search", "binary": "candidates"}[result.index_method]
+    lists = f", {result.lists:,} lists" if result.index_method == "ivfflat" else ""
+    line(
+        f"Generation {result.generation_id}: {result.rows:,} vectors, {result.index_method}{lists}, "
+        f"{result.probes} {effort} for recall@10 {result.index_recall:.3f}; {result.state}."
+    )
+    if result.state in ("ready", "retired"):
+        line(f"To answer searches from it: pgembed generations activate {result.generation_id}")
