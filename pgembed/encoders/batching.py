@@ -1,4 +1,4 @@
-"""Which texts go through the model together: like lengths, so that little is padding; as many as a token budget holds."""
+"""Which texts go through the model together: of like length, so that little is padding, under a token budget."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,7 +1,7 @@
 """Checkpoints: folders that are complete or not there, in safetensors and JSON. Nothing is pickled.
 
-    step-000050/    state.json, weights.safetensors, optimiser.safetensors     what a resume needs
-    final/          spec.json, towers/<name>/{config.json, tokenizer.json, model.safetensors}, training.json
+step-000050/    state.json, weights.safetensors, optimiser.safetensors: what a resume needs
+final/          pgembed.json (the encoder), training.json (how it came about), towers/<name>/ (a model folder each)
 """
 
 import json
@@ -10,26 +10,43 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from pgembed.encoders.spec import EncoderSpec
+from pgembed.encoders.folder import SPEC
 from pgembed.encoders.weights import locate
 from pgembed.errors import TrainingError
 from pgembed.training.model import EncoderModel
 
 FINAL = "final"
-SPEC = "spec.json"
 _KEEP = 2
 
+# What stands beside a model's weights in sentence-transformers' layout, so that a trained tower loads there too.
+_COMPANIONS = ("*.json", "vocab.txt", "*/config.json")
 
-def save_step(run: Path, step: int, model: EncoderModel, optimiser: torch.optim.Optimizer, identity: dict[str, Any]) -> None:
-    """Store everything that the steps after `step` depend on; older ones go, but for the one before."""
-    with _complete_folder(run / f"step-{step:06d}") as folder:
+
+@dataclass(frozen=True)
+class State:
+    """How far a run has come."""
+
+    step: int = 0
+    """Steps that are done."""
+    skipped: int = 0
+    """Those of them that changed nothing, because the loss or a gradient was not finite."""
+
+
+def save_step(
+    run: Path, state: State, model: EncoderModel, optimiser: torch.optim.Optimizer, identity: dict[str, Any]
+) -> None:
+    """Store everything that later steps depend on; older checkpoints go, but for the one before.
+
+    `identity` is what a run must have in common with the one that goes on from here.
+    """
+    with _complete_folder(run / f"step-{state.step:06d}") as folder:
         save_file(_weights(model), folder / "weights.safetensors")
         tensors, numbers = {}, {}
         for index, values in optimiser.state_dict()["state"].items():
@@ -39,82 +56,100 @@ def save_step(run: Path, step: int, model: EncoderModel, optimiser: torch.optim.
                 else:
                     numbers[f"{index}.{name}"] = float(value)
         save_file(tensors, folder / "optimiser.safetensors")
-        _write_json(folder / "state.json", {"step": step, "identity": identity, "numbers": numbers})
+        _write_json(folder / "state.json", {"state": vars(state), "identity": identity, "numbers": numbers})
     for old in _steps(run)[:-_KEEP]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def load_step(run: Path, model: EncoderModel, optimiser: torch.optim.Optimizer, identity: dict[str, Any]) -> int:
-    """Load the newest checkpoint of `run` into model and optimiser; return its step, 0 where there is none.
+def load_step(run: Path, model: EncoderModel, optimiser: torch.optim.Optimizer, identity: dict[str, Any]) -> State:
+    """Load the newest checkpoint of `run` into model and optimiser; where there is none, leave them as they are.
 
     Raises:
-        TrainingError: the checkpoint belongs to another configuration, model or data; each part that differs is named.
+        TrainingError: the checkpoint belongs to other options, weights or data (each part that differs is named), or
+            cannot be read.
     """
     found = _steps(run)
     if not found:
-        return 0
+        return State()
     folder = found[-1]
     try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        stored = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         weights = load_file(folder / "weights.safetensors")
         tensors = load_file(folder / "optimiser.safetensors")
-    except Exception as error:  # noqa: BLE001 - safetensors raises a class of its own for broken files
+        state = State(**stored["state"])
+        before, numbers = dict(stored["identity"]), dict(stored["numbers"])
+    except Exception as error:
         raise TrainingError(
-            f"The checkpoint {folder} cannot be read: {error}", remedy="Remove that folder: the run goes on from an older one."
+            f"The checkpoint {folder} cannot be read: {error}",
+            remedy="Remove that folder: the run goes on from an older one.",
         ) from error
-    differing = [key for key in identity if state["identity"].get(key) != identity[key]]
+    differing = [key for key in sorted({*before, *identity}) if before.get(key) != identity.get(key)]
     if differing:
         raise TrainingError(
-            f"The checkpoint {folder} does not fit: " + "; ".join(
-                f"{key} was {state['identity'].get(key)!r} and is {identity[key]!r}" for key in differing
-            ),
-            remedy="Use the same data and settings, or start anew with --fresh.",
+            f"The checkpoint {folder} does not fit: "
+            + "; ".join(f"{key} was {before.get(key)!r} and is {identity.get(key)!r}" for key in differing)
+            + ".",
+            remedy="Use the same data and options, or start anew with --fresh.",
         )
     model.load_state_dict(weights, strict=True)
     restored: dict[int, dict[str, Any]] = {}
-    for key, value in (*tensors.items(), *((k, torch.tensor(v)) for k, v in state["numbers"].items())):
+    for key, value in (*tensors.items(), *((k, torch.tensor(v)) for k, v in numbers.items())):
         index, name = key.split(".", 1)
         restored.setdefault(int(index), {})[name] = value
-    full = optimiser.state_dict()
-    full["state"] = restored
-    optimiser.load_state_dict(full)
-    return int(state["step"])
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": restored})
+    return state
 
 
-def save_final(run: Path, model: EncoderModel, base: dict[str, torch.Tensor], *, share: float, about: dict[str, Any]) -> Path:
+def remove_leftovers(run: Path) -> None:
+    """Remove what a killed process had begun to write. Only for whom the run is locked."""
+    for partial in run.glob(".*-*"):
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def remove_steps(run: Path) -> None:
+    """Remove the checkpoints of a finished run: nothing goes on from them, and each holds the weights three times."""
+    for folder in _steps(run):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def save_final(
+    run: Path, model: EncoderModel, base: dict[str, torch.Tensor], *, share: float, about: dict[str, Any]
+) -> Path:
     """Store the trained encoder, its weights interpolated with the base's, and return its folder.
 
     `share` is the part of the trained weights: base + share · (trained − base).
 
-    Source: Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022, eq. 1.
+    Source: Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022, equation 1.
     """
     trained = _weights(model)
-    mixed = {name: torch.lerp(base[name], trained[name], share) if trained[name].is_floating_point() else trained[name]
-             for name in trained}  # fmt: skip
-    out = run / FINAL
-    with _complete_folder(out) as folder:
+    mixed = {
+        name: torch.lerp(base[name], value, share) if value.is_floating_point() else value
+        for name, value in trained.items()
+    }
+    with _complete_folder(run / FINAL) as folder:
         towers = []
         for n, tower in enumerate(model.spec.towers):
             place = folder / "towers" / tower.name
-            place.mkdir(parents=True)
-            source = locate(tower)
-            shutil.copyfile(source / "config.json", place / "config.json")
-            shutil.copyfile(source / "tokenizer.json", place / "tokenizer.json")
+            _copy_companions(locate(tower), place)
             prefix = f"towers.{n}.transformer."
             own = {name.removeprefix(prefix): value for name, value in mixed.items() if name.startswith(prefix)}
             save_file(own, place / "model.safetensors", metadata={"format": "pt"})
-            towers.append(replace(tower, weights=f"folder:{out / 'towers' / tower.name}"))
-        spec = EncoderSpec(f"{model.spec.name.removesuffix('-tuned')}-tuned", tuple(towers))
-        _write_json(folder / SPEC, spec.to_json())
+            # relative, so that the folder can be moved
+            towers.append(replace(tower, weights=f"folder:towers/{tower.name}"))
+        name = f"{model.spec.name.removesuffix('-tuned')}-tuned"
+        _write_json(folder / SPEC, replace(model.spec, name=name, towers=tuple(towers)).to_json())
         _write_json(folder / "training.json", about)
-    return out
+    return run / FINAL
 
 
-def checkpoint_spec(folder: Path) -> EncoderSpec:
-    """Return the encoder of a finished run's folder, wherever the folder now is."""
-    spec = EncoderSpec.from_json(json.loads((folder / SPEC).read_text(encoding="utf-8")))
-    towers = tuple(replace(t, weights=f"folder:{(folder / 'towers' / t.name).absolute()}") for t in spec.towers)
-    return replace(spec, towers=towers)
+def _copy_companions(source: Path, place: Path) -> None:
+    place.mkdir(parents=True)
+    for pattern in _COMPANIONS:
+        for file in source.glob(pattern):
+            if not file.name.endswith(".index.json"):  # names shards of weights that are one file here
+                target = place / file.relative_to(source)
+                target.parent.mkdir(exist_ok=True)
+                shutil.copyfile(file, target)
 
 
 def _weights(model: EncoderModel) -> dict[str, torch.Tensor]:
@@ -132,18 +167,25 @@ def _complete_folder(place: Path) -> Iterator[Path]:
     partial = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
     try:
         yield partial
-        for file in partial.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as opened:
-                    os.fsync(opened.fileno())
+        for path in [*partial.rglob("*"), partial]:
+            _sync(path)
         partial.chmod(0o755)
         if place.exists():
             shutil.rmtree(place)
         partial.rename(place)
+        _sync(place.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
 
 
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2, sort_keys=True, default=str), encoding="utf-8")
+    path.write_text(json.dumps(values, indent=2, sort_keys=True), encoding="utf-8")

@@ -1,8 +1,10 @@
 """Triplets as a stream from the view, in its fixed order, from any point on. Reads the view that the options name."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from random import Random
 
 import psycopg
 from psycopg import sql
@@ -15,58 +17,83 @@ _FETCH = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """One triplet."""
+class Triplet:
+    """One row of the view."""
 
     ordinal: int
+    kind: str
     anchor: str
     positive: str
     negative: str
 
 
-def data_fingerprint(conn: psycopg.Connection, options: TrainingOptions) -> tuple[str, int]:
-    """Return a hash over every text in order, and how many triplets there are. Ids do not count.
+@dataclass(frozen=True)
+class DataSummary:
+    """What the view gives for some filters."""
+
+    fingerprint: str
+    """sha256 over kind and texts of every triplet in order. Ids do not count."""
+    triplets: int
+
+
+@contextmanager
+def snapshot(conn: psycopg.Connection) -> Iterator[psycopg.Connection]:
+    """Give a second connection that sees one state of the database for as long as it lives.
+
+    So what is trained on is what was fingerprinted, whatever is ingested meanwhile.
+    """
+    with psycopg.connect(conn.info.dsn, password=conn.info.password or None) as reader:
+        reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        reader.read_only = True
+        # between two fetches stand many training steps
+        reader.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        yield reader
+
+
+def summarise(reader: psycopg.Connection, options: TrainingOptions) -> DataSummary:
+    """Fingerprint and count the triplets that the options select.
 
     Raises:
         TrainingError: there is no such view, or it gives no triplet.
     """
     try:
-        row = conn.execute(_statement("training_fingerprint", options), options.filters()).fetchone()
+        row = reader.execute(_statement("training_fingerprint", options), options.filters()).fetchone()
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
         raise TrainingError(
             f"pgembed.{options.view} is not a view of triplets: {error.diag.message_primary}",
-            remedy="See pgembed.triplets for the columns that are read.",
+            remedy="A view needs the columns of pgembed.triplets: ordinal, kind, split, language, anchor, "
+            "positive, negative.",
         ) from error
     if row is None or not row[1]:
         raise TrainingError(
             f"pgembed.{options.view} gives no triplets for {options.filters()}.",
             remedy="Run `pgembed ingest PATH` and `pgembed pairs`, and look with `pgembed triplets`.",
         )
-    return str(row[0]), int(row[1])
+    return DataSummary(str(row[0]), int(row[1]))
 
 
 def batches(
-    conn: psycopg.Connection, options: TrainingOptions, available: int, *, first_step: int
-) -> Iterator[list[Example]]:
+    reader: psycopg.Connection, options: TrainingOptions, available: int, *, first_step: int
+) -> Iterator[list[Triplet]]:
     """Yield the batches of steps `first_step`, … without end: past the last triplet the first follows again.
 
-    The view's order is a hash of the contents: it is a shuffle that every run repeats.
+    The view's order is by a hash: a shuffle that every run repeats. The seed says where in it a run begins.
     """
     size = min(options.batch, available)
-    skip = (first_step * size) % available
-    stream = _endless(conn, options, skip)
+    begin = Random(options.seed).randrange(available)  # noqa: S311 - a place to begin is no secret
+    stream = _endless(reader, options, (begin + first_step * size) % available)
     while batch := list(islice(stream, size)):
         yield batch
 
 
-def _endless(conn: psycopg.Connection, options: TrainingOptions, skip: int) -> Iterator[Example]:
+def _endless(reader: psycopg.Connection, options: TrainingOptions, skip: int) -> Iterator[Triplet]:
     while True:
         # a server-side cursor: 100,000s of triplets never stand in this process's memory
-        with conn.transaction(), conn.cursor(name="pgembed_triplets") as cursor:
+        with reader.cursor(name="pgembed_triplets") as cursor:
             cursor.itersize = _FETCH
             cursor.execute(_statement("training_triplets", options), {**options.filters(), "skip": skip})
             for row in cursor:
-                yield Example(*row)
+                yield Triplet(*row)
         skip = 0
 
 

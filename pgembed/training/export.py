@@ -22,11 +22,13 @@ import torch
 from pgembed import __version__
 from pgembed.encoders.artefact import MANIFEST, MODEL, OUTPUT, Manifest, input_names, load_manifest, tokenizer_name
 from pgembed.encoders.batching import pad
+from pgembed.encoders.folder import folder_spec
 from pgembed.encoders.presets import PLANNED, PRESETS, preset
 from pgembed.encoders.spec import EncoderSpec
 from pgembed.encoders.tokenizer import Tokenizer
-from pgembed.encoders.weights import file_sha256, fingerprint, folder_spec, locate
+from pgembed.encoders.weights import file_sha256, fingerprint, locate
 from pgembed.errors import EncoderError, ExportError
+from pgembed.progress import SILENT, Progress
 from pgembed.training.model import EncoderModel, load_model
 
 MINIMUM_COSINE = 0.9999
@@ -62,8 +64,12 @@ def resolve_spec(source: str | Path) -> EncoderSpec:
     )
 
 
-def export_encoder(source: str | Path | EncoderSpec, out: Path, *, name: str | None = None) -> Manifest:
+def export_encoder(
+    source: str | Path | EncoderSpec, out: Path, *, name: str | None = None, progress: Progress = SILENT
+) -> Manifest:
     """Export `source` into the folder `out` and return its manifest; an intact export of the same model is kept.
+
+    `source` is a preset's name, a spec, or a folder: a checkpoint or a model in sentence-transformers' layout.
 
     Raises:
         ExportError: the graph does not give torch's vectors (cosine below 0.9999 on any text in any batch).
@@ -77,7 +83,9 @@ def export_encoder(source: str | Path | EncoderSpec, out: Path, *, name: str | N
     with suppress(EncoderError):
         existing = load_manifest(out)
         if existing.fingerprint == wanted:
+            progress.say(f"{out} holds this encoder already.")
             return existing
+    progress.say(f"Exporting {spec.name} to {out} …")
     model = load_model(spec, folders)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -104,7 +112,7 @@ def write_graph(model: EncoderModel, path: Path) -> None:
     ids = torch.tensor([[5, 6, 7, 8], [5, 6, 0, 0]])
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
     with warnings.catch_warnings():
-        # the tracer warns of each Python branch that it fixed, and that it is the older exporter; parity is checked below
+        # the tracer warns of each Python branch that it fixed, and of being the older exporter; parity is checked below
         warnings.simplefilter("ignore")
         torch.onnx.export(
             model,
@@ -167,7 +175,6 @@ def _producer() -> dict[str, Any]:
 
 
 def _write_manifest(manifest: Manifest, folder: Path) -> None:
-
     with (folder / MANIFEST).open("w", encoding="utf-8") as file:
         json.dump(manifest.to_json(), file, indent=2)
         file.flush()
@@ -175,7 +182,7 @@ def _write_manifest(manifest: Manifest, folder: Path) -> None:
 
 
 def _replace_folder(new: Path, place: Path) -> None:
-    """Put `new` where `place` is. A reader sees the old folder, for an instant none, then the new one; never a mixture."""
+    """Put `new` where `place` is. A reader sees the old folder, for an instant none, then the new one."""
     if place.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{place.name}-old-", dir=place.parent))
         place.rename(old / place.name)

@@ -1,10 +1,13 @@
-"""Losses on L2-normalised embeddings. Shapes: B triplets, D dimensions."""
+"""Losses on L2-normalised embeddings. Shapes: B triplets, M = 2B bodies (positives, then negatives), D dimensions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, relu
+
+from pgembed.training.data import Triplet
 
 
 @dataclass(frozen=True)
@@ -14,68 +17,68 @@ class LossValue:
     loss: Tensor
     """Scalar, differentiable."""
     zero_share: float
-    """Share of the anchors whose loss is zero: already right by the margin (triplet) or by 0.99 (in-batch)."""
+    """Share of the anchors that teach nothing more: right by the margin (triplet), or sure to 0.99 (in-batch)."""
 
 
-def distances(a_ND: Tensor, b_MD: Tensor, distance: str) -> Tensor:
-    """Return (N, M): 1 − cos for cosine, ‖a − b‖ for Euclidean, of unit vectors."""
-    cosine_NM = a_ND @ b_MD.T
-    if distance == "cosine":
-        return 1 - cosine_NM
+def distance(a_BD: Tensor, b_BD: Tensor, kind: str) -> Tensor:
+    """Return (B,), row by row: 1 − cos for cosine, ‖a − b‖ for euclidean, of unit vectors."""
+    cosine_B = (a_BD * b_BD).sum(dim=1)
+    if kind == "cosine":
+        return 1 - cosine_B
     # ‖a − b‖² = 2 − 2 cos; the root's slope at 0 is infinite, so it starts a little above
-    return (2 - 2 * cosine_NM).clamp(min=1e-12).sqrt()
+    return (2 - 2 * cosine_B).clamp(min=1e-12).sqrt()
 
 
 def triplet_loss(
-    anchor_BD: Tensor,
-    positive_BD: Tensor,
-    negative_BD: Tensor,
-    *,
-    margin: float,
-    distance: str = "cosine",
-    candidates: Tensor | None = None,
+    anchor_BD: Tensor, positive_BD: Tensor, negative_BD: Tensor, *, margin: float, kind: str = "cosine"
 ) -> LossValue:
     """Mean over the batch of max(0, margin + d(anchor, positive) − d(anchor, negative)).
 
-    With `candidates`, a (B, B) mask, the negative of a row is the nearest of its own negative and of those positives
-    of other rows that the mask allows (batch-hard selection among the mined and the free negatives).
-
-    Source: Schroff, Kalenichenko, Philbin, "FaceNet", CVPR 2015, eq. 2–3; batch-hard: Hermans, Beyer, Leibe, "In
-    Defense of the Triplet Loss for Person Re-Identification", 2017, eq. 5.
+    Source: Schroff, Kalenichenko, Philbin, "FaceNet: A Unified Embedding for Face Recognition and Clustering", CVPR
+    2015, eq. 2 (there with squared distances, and summed).
     """
-    to_positive_B = distances(anchor_BD, positive_BD, distance).diagonal()
-    to_negative_B = distances(anchor_BD, negative_BD, distance).diagonal()
-    if candidates is not None:
-        to_others_BB = distances(anchor_BD, positive_BD, distance).masked_fill(~candidates, torch.inf)
-        to_negative_B = torch.minimum(to_negative_B, to_others_BB.min(dim=1).values)
-    losses_B = relu(margin + to_positive_B - to_negative_B)
+    losses_B = relu(margin + distance(anchor_BD, positive_BD, kind) - distance(anchor_BD, negative_BD, kind))
     return LossValue(losses_B.mean(), float((losses_B == 0).float().mean()))
 
 
-def in_batch_loss(
-    anchor_BD: Tensor, positive_BD: Tensor, negative_BD: Tensor, *, scale: float, candidates: Tensor
-) -> LossValue:
-    """Cross-entropy of finding a row's positive among all positives and all mined negatives of the batch.
+def hardest_negatives(anchor_BD: Tensor, body_MD: Tensor, allowed_BM: Tensor) -> Tensor:
+    """Return (B, D): for each anchor the nearest of the bodies that are allowed as its negative.
 
-    `candidates` is the (B, B) mask of positives of other rows that are not also right for this one.
-
-    Source: Henderson et al., "Efficient Natural Language Response Suggestion for Smart Reply", 2017, sec. 4.4.
+    Source: Hermans, Beyer, Leibe, "In Defense of the Triplet Loss for Person Re-Identification", 2017, eq. 5
+    (batch hard; the positive is the one that was mined).
     """
-    own_BB = torch.eye(len(anchor_BD), dtype=torch.bool, device=anchor_BD.device)
-    scores_BB = (scale * anchor_BD @ positive_BD.T).masked_fill(~(candidates | own_BB), -torch.inf)
-    hard_BB = (scale * anchor_BD @ negative_BD.T).masked_fill(~(candidates | own_BB), -torch.inf)
-    scores_B2B = torch.cat([scores_BB, hard_BB], dim=1)
-    target_B = torch.arange(len(anchor_BD), device=anchor_BD.device)
-    right_B = scores_B2B.detach().softmax(dim=1).diagonal()
-    return LossValue(cross_entropy(scores_B2B, target_B), float((right_B > 0.99).float().mean()))
+    cosine_BM = (anchor_BD @ body_MD.T).detach().masked_fill(~allowed_BM, -torch.inf)
+    return body_MD[cosine_BM.argmax(dim=1)]
 
 
-def other_rows(anchors: list[str], positives: list[str]) -> Tensor:
-    """Return the (B, B) mask of rows whose positive is a negative for this anchor: another text, to another question."""
-    size = len(anchors)
-    mask = torch.ones((size, size), dtype=torch.bool)
-    for i in range(size):
-        for j in range(size):
-            if anchors[i] == anchors[j] or positives[i] == positives[j]:
-                mask[i, j] = False
+def in_batch_loss(
+    anchor_BD: Tensor, positive_BD: Tensor, body_MD: Tensor, allowed_BM: Tensor, *, scale: float
+) -> LossValue:
+    """Cross-entropy of telling each anchor's positive from all the bodies that are allowed as its negatives.
+
+    `scale` is the inverse temperature of the cosines. Known as multiple negatives ranking.
+
+    Source: Henderson et al., "Efficient Natural Language Response Suggestion for Smart Reply", 2017, section 4.4;
+    with mined negatives beside the others' positives: Karpukhin et al., "Dense Passage Retrieval", 2020, section 3.2.
+    """
+    right_B1 = (anchor_BD * positive_BD).sum(dim=1, keepdim=True)
+    wrong_BM = (anchor_BD @ body_MD.T).masked_fill(~allowed_BM, -torch.inf)
+    scores = scale * torch.cat([right_B1, wrong_BM], dim=1)
+    target_B = torch.zeros(len(anchor_BD), dtype=torch.long, device=anchor_BD.device)
+    sure_B = scores.detach().softmax(dim=1)[:, 0] > 0.99
+    return LossValue(cross_entropy(scores, target_B), float(sure_B.float().mean()))
+
+
+def allowed_negatives(batch: Sequence[Triplet]) -> Tensor:
+    """Return the (B, M) mask of bodies that are wrong answers to each anchor.
+
+    Its own mined negative is. Another row's positive or negative is, unless it is this anchor's positive under
+    another row, or answers the same anchor.
+    """
+    mask = torch.zeros((len(batch), 2 * len(batch)), dtype=torch.bool)
+    for i, own in enumerate(batch):
+        answers = {row.positive for row in batch if row.anchor == own.anchor}
+        for j, other in enumerate(batch):
+            mask[i, j] = other.positive not in answers
+            mask[i, len(batch) + j] = i == j or other.negative not in answers
     return mask

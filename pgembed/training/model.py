@@ -15,7 +15,7 @@ from pgembed.encoders.weights import locate
 from pgembed.errors import EncoderError
 
 
-class Tower(nn.Module):
+class Tower(nn.Module):  # type: ignore[misc]  # torch is not analysed
     """One transformer with its pooling. Output (B, slot), L2-normalised, zeros behind the tower's own dimensions."""
 
     def __init__(self, spec: TowerSpec, transformer: nn.Module) -> None:
@@ -25,12 +25,13 @@ class Tower(nn.Module):
 
     def forward(self, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> Tensor:
         hidden_BTH = self.transformer(input_ids=input_ids_BT, attention_mask=attention_mask_BT).last_hidden_state
-        pooled_BH = pool(hidden_BTH, attention_mask_BT, self.spec.pooling)
-        unit_BH = normalize(pooled_BH.float(), dim=1, eps=1e-12)
+        # under autocast what follows the transformer stays in full precision: it costs nothing and decides distances
+        full_BTH = hidden_BTH.float() if hidden_BTH.dtype in (torch.bfloat16, torch.float16) else hidden_BTH
+        unit_BH = normalize(pool(full_BTH, attention_mask_BT, self.spec.pooling), dim=1, eps=1e-12)
         return pad(unit_BH, (0, self.spec.slot - self.spec.dimensions))
 
 
-class EncoderModel(nn.Module):
+class EncoderModel(nn.Module):  # type: ignore[misc]
     """All towers: each weighted, joined, and normalised again. Output (B, 2560)."""
 
     def __init__(self, spec: EncoderSpec, towers: list[Tower]) -> None:
@@ -72,7 +73,7 @@ def load_model(spec: EncoderSpec, folders: list[Path] | None = None) -> EncoderM
     towers = [
         Tower(tower, _load_transformer(tower, folder)) for tower, folder in zip(spec.towers, folders, strict=True)
     ]
-    return EncoderModel(spec, towers).eval()
+    return EncoderModel(spec, towers).eval()  # type: ignore[no-any-return]
 
 
 def _load_transformer(tower: TowerSpec, folder: Path) -> nn.Module:
@@ -99,16 +100,18 @@ def _load_transformer(tower: TowerSpec, folder: Path) -> nn.Module:
     except (OSError, ValueError, KeyError) as error:
         raise EncoderError(f"Tower {tower.name!r}: the model in {folder} cannot be loaded: {error}") from error
     transformer, report = loaded
-    # a pooler head is not used; anything else that is missing would be random weights
+    # a pooler head is not used, and a random one is not kept; anything else that is missing would be random weights
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
     if missing or report["mismatched_keys"]:
         raise EncoderError(
             f"Tower {tower.name!r}: the weights in {folder} lack {', '.join(missing[:5]) or 'nothing'} "
             f"and misfit at {', '.join(map(str, list(report['mismatched_keys'])[:5])) or 'nothing'}.",
         )
+    if any(name.startswith("pooler.") for name in report["missing_keys"]):
+        transformer.pooler = None
     if transformer.config.hidden_size != tower.dimensions:
         raise EncoderError(
-            f"Tower {tower.name!r} is said to have {tower.dimensions} dimensions, and has {transformer.config.hidden_size}."
+            f"Tower {tower.name!r} has {transformer.config.hidden_size} dimensions, not {tower.dimensions} as said."
         )
     model: nn.Module = transformer
     return model

@@ -17,12 +17,16 @@ def make_adam(parameters: Iterable[nn.Parameter], learning_rate: float) -> torch
     return torch.optim.Adam(parameters, lr=learning_rate, betas=BETAS, eps=EPSILON, foreach=True)
 
 
-def learning_rate(step: int, *, steps: int, peak: float, warmup_share: float) -> float:
-    """Return the rate of `step` (from 0): linear from 0 to `peak` over the warm-up, then linear down to 0."""
-    warmup = int(steps * warmup_share)
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    return peak * max(steps - step, 0) / max(steps - warmup, 1)
+def learning_rate(step: int, *, steps: int, peak: float, warmup: float) -> float:
+    """Return the rate of `step` (from 0): linear up to `peak` over the share `warmup` of the steps, then down to 0.
+
+    No step has the rate 0: the first takes one warm-up step's share of the peak, the last one step's share of the way
+    down.
+    """
+    rising = int(steps * warmup)
+    if step < rising:
+        return peak * (step + 1) / rising
+    return peak * (steps - step) / (steps - rising)
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float:

@@ -38,6 +38,7 @@ class TrainingOptions:
     precision: Precision = "auto"
     """bf16 autocast made a step 1.7 times faster on a processor with bf16 units; auto uses it there."""
     seed: int = 0
+    """Where in the view's order, which is a hash's, the run begins."""
     checkpoint_every: int = 25
 
     def __post_init__(self) -> None:

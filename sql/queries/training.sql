@@ -1,14 +1,17 @@
 -- Training. {view} is put in by the driver as a quoted identifier.
 
 -- name: training_fingerprint
-SELECT md5(string_agg(md5(anchor || chr(1) || positive || chr(1) || negative), '' ORDER BY ordinal)), count(*)
+-- Each triplet is hashed by itself: texts of any total length come down to 32 bytes a row.
+SELECT encode(sha256(string_agg(sha256(convert_to(
+           concat_ws(chr(1), kind, anchor, positive, negative), 'UTF8')), ''::bytea ORDER BY ordinal)), 'hex'),
+       count(*)
   FROM {view}
  WHERE split = %(split)s
    AND (%(kind)s::text IS NULL OR kind = %(kind)s)
    AND (%(language)s::text IS NULL OR language = %(language)s);
 
 -- name: training_triplets
-SELECT ordinal, anchor, positive, negative
+SELECT ordinal, kind, anchor, positive, negative
   FROM {view}
  WHERE split = %(split)s
    AND (%(kind)s::text IS NULL OR kind = %(kind)s)
@@ -18,7 +21,7 @@ OFFSET %(skip)s;
 
 -- name: find_training_run
 -- The newest run that was told exactly this.
-SELECT id, state, checkpoint_path FROM pgembed.training_runs
+SELECT id, state, checkpoint_path, metrics FROM pgembed.training_runs
  WHERE view = %(view)s AND filters = %(filters)s AND seed = %(seed)s AND hyperparameters = %(hyperparameters)s
    AND data_fingerprint = %(data_fingerprint)s AND base_encoder_id = %(base_encoder_id)s
  ORDER BY id DESC LIMIT 1;
@@ -37,7 +40,8 @@ SELECT pg_try_advisory_lock(hashtext('pgembed.train'), %(run_id)s::integer);
 SELECT pg_advisory_unlock(hashtext('pgembed.train'), %(run_id)s::integer);
 
 -- name: restart_training_run
-UPDATE pgembed.training_runs SET state = 'running', error = NULL WHERE id = %(run_id)s;
+UPDATE pgembed.training_runs SET state = 'running', error = NULL, finished_at = NULL WHERE id = %(run_id)s
+RETURNING started_at;
 
 -- name: forget_training_metrics
 -- Steps after the checkpoint that a resume starts from: they are done again.
@@ -47,7 +51,15 @@ DELETE FROM pgembed.training_metrics WHERE run_id = %(run_id)s AND step > %(step
 INSERT INTO pgembed.training_metrics (run_id, step, loss, gradient_norm, learning_rate, zero_loss_share,
                                       triplets_per_second)
 VALUES (%(run_id)s, %(step)s, %(loss)s, %(gradient_norm)s, %(learning_rate)s, %(zero_loss_share)s,
-        %(triplets_per_second)s);
+        %(triplets_per_second)s)
+ON CONFLICT (run_id, step) DO NOTHING;
+
+-- name: training_losses
+-- Mean loss of the first and of the last ten steps.
+SELECT (SELECT avg(loss) FROM (SELECT loss FROM pgembed.training_metrics
+                                WHERE run_id = %(run_id)s ORDER BY step LIMIT 10) AS early),
+       (SELECT avg(loss) FROM (SELECT loss FROM pgembed.training_metrics
+                                WHERE run_id = %(run_id)s ORDER BY step DESC LIMIT 10) AS late);
 
 -- name: finish_training_run
 UPDATE pgembed.training_runs
@@ -59,6 +71,6 @@ UPDATE pgembed.training_runs
 UPDATE pgembed.training_runs SET state = 'failed', error = %(error)s, finished_at = now() WHERE id = %(run_id)s;
 
 -- name: finished_training_run
-SELECT id, checkpoint_path, metrics FROM pgembed.training_runs
+SELECT id, checkpoint_path FROM pgembed.training_runs
  WHERE state = 'finished' AND (%(run_id)s::bigint IS NULL OR id = %(run_id)s)
  ORDER BY id DESC LIMIT 1;
