@@ -1,1 +1,1 @@
-"""Retrieval metrics, index recall, gates, reports."""
+"""Retrieval metrics over held-out code and outside data sets, their uncertainty, and comparisons."""

@@ -1,0 +1,227 @@
+"""`pgembed eval`: how well an encoder finds code, and whether another finds it better."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from pgembed.cli.common import DsnOption, JsonOption, connection, console, print_json, printable, show_progress
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from pgembed.encoders.onnx_encoder import OnnxEncoder
+    from pgembed.evaluation.dataset import Dataset
+    from pgembed.evaluation.held_out import HeldOut
+    from pgembed.evaluation.store import Comparison, Evaluation
+
+# The metric that the gate goes by: it looks at the whole first page and at the order on it.
+_GATE_METRIC = "ndcg@10"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("eval")(evaluate)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is evaluated: a name to show, and how to load its encoder."""
+
+    name: str
+    load: "Callable[[], OnnxEncoder]"
+
+
+def evaluate(
+    generation: Annotated[
+        int | None, typer.Option("--generation", metavar="ID", help="The encoder of this generation, not the active.")
+    ] = None,
+    artefact: Annotated[
+        Path | None,
+        typer.Option("--artefact", metavar="DIR", exists=True, file_okay=False, help="Folder of an exported encoder."),
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", metavar="NAME", help="Name of an exported encoder; the newest so named.")
+    ] = None,
+    dataset: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--dataset", metavar="DIR", help="A data set in BEIR's layout instead of held-out code; repeatable."
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="test or validation of the held-out code (default test); or the file in qrels/."),
+    ] = None,
+    max_documents: Annotated[int, typer.Option("--max-documents", min=1, help="Held-out bodies to search in.")] = 2000,
+    max_queries: Annotated[int, typer.Option("--max-queries", min=1, help="Held-out docstrings to search by.")] = 500,
+    mask_names: Annotated[
+        bool, typer.Option("--mask-names", help="Beside it, the same with each function's name masked in its body.")
+    ] = False,
+    fill: Annotated[
+        bool, typer.Option("--fill", help="Fill up to --max-documents with code of the other splits.")
+    ] = False,
+    compare: Annotated[
+        tuple[int, int] | None,
+        typer.Option("--compare", metavar="A B", help="Generation B against A, by a paired test."),
+    ] = None,
+    gate: Annotated[
+        bool,
+        typer.Option("--gate", help="Compare with the active generation; exit 1 when worse beyond the interval."),
+    ] = False,
+    again: Annotated[bool, typer.Option("--again", help="Measure again what was measured before.")] = False,
+    dsn: DsnOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure search: held-out docstrings, and the bodies that they were cut from, or a data set from outside.
+
+    Shows the mean of each metric with its 95% bootstrap interval, and stores the scores in pgembed.evaluations.
+
+    \b
+    Examples:
+        pgembed eval
+        pgembed eval --mask-names
+        pgembed eval --dataset ./my-benchmark --artefact ./models/minilm
+        pgembed eval --compare 1 2
+        pgembed eval --generation 2 --gate --json
+    """
+    if sum(given is not None for given in (generation, artefact, encoder, compare)) > 1:
+        raise typer.BadParameter("Give one of --generation, --artefact, --encoder and --compare.")
+    if gate and generation is None and artefact is None and encoder is None:
+        raise typer.BadParameter("--gate needs the candidate: --generation, --artefact or --encoder.")
+    if not dataset and split not in (None, "test", "validation"):
+        raise typer.BadParameter("--split of held-out code is test or validation.")
+
+    from pgembed.config import settings
+    from pgembed.evaluation.held_out import HeldOut
+    from pgembed.evaluation.store import compare_evaluations
+    from pgembed.vectors.artefacts import choose_artefact
+
+    with connection(dsn) as conn:
+        if encoder is not None:
+            artefact = choose_artefact(conn, settings().models_dir, encoder)
+        subjects = _subjects(conn, generation, artefact, compare, gate)
+        held_out = HeldOut("validation" if split == "validation" else "test", max_documents, max_queries, False, fill)
+        datasets = list(_datasets(conn, dataset, split, held_out, mask_names))
+        found = [_evaluate_all(conn, subject, datasets, again) for subject in subjects]
+    comparisons = [compare_evaluations(*pair) for pair in zip(*found, strict=True)] if len(found) == 2 else []
+    passed = not any(comparison.tests[_GATE_METRIC].worse for comparison in comparisons)
+    if as_json:
+        document: dict[str, Any] = (
+            {"comparisons": [comparison.to_json() for comparison in comparisons]}
+            if comparisons
+            else {"evaluations": [evaluation.to_json() for evaluation in found[0]]}
+        )
+        print_json({**document, "passed": passed} if gate else document)
+    elif comparisons:
+        for comparison in comparisons:
+            _show_comparison(comparison, subjects[0].name, subjects[1].name)
+    else:
+        _show(found[0], subjects[0].name)
+    if gate and not as_json:
+        _show_verdict(comparisons, passed)
+    if gate and not passed:
+        raise typer.Exit(1)
+
+
+def _subjects(
+    conn: "psycopg.Connection",
+    generation: int | None,
+    artefact: Path | None,
+    compare: tuple[int, int] | None,
+    gate: bool,
+) -> list[_Subject]:
+    """Return what to evaluate: one, or the baseline and the candidate."""
+    from pgembed.encoders.onnx_encoder import OnnxEncoder
+    from pgembed.errors import EvaluationError
+    from pgembed.vectors.generations import active_id, get_generation
+    from pgembed.vectors.search import encoder_of
+
+    def of(generation_id: int) -> _Subject:
+        row = get_generation(conn, generation_id)
+        return _Subject(f"generation {row.id} ({row.encoder})", lambda: encoder_of(row))
+
+    if compare is not None:
+        return [of(generation_id) for generation_id in compare]
+    active = active_id(conn)
+    if artefact is not None:
+        chosen = _Subject(str(artefact), lambda: OnnxEncoder.load(artefact))
+    elif generation is not None:
+        chosen = of(generation)
+    elif active is not None:
+        chosen = of(active)
+    else:
+        raise EvaluationError(
+            "No generation is active, so there is no encoder to evaluate.",
+            remedy="Name one by --encoder, --artefact or --generation; or build one: pgembed reindex --activate.",
+        )
+    return [of(active), chosen] if gate and active is not None else [chosen]
+
+
+def _datasets(
+    conn: "psycopg.Connection", folders: list[Path] | None, split: str | None, held_out: "HeldOut", mask_names: bool
+) -> "Iterator[Dataset]":
+    from dataclasses import replace
+
+    from pgembed.evaluation.beir import read_beir
+    from pgembed.evaluation.held_out import read_held_out
+
+    if folders:
+        for folder in folders:
+            yield read_beir(folder, split)
+        return
+    yield read_held_out(conn, held_out)
+    if mask_names:
+        yield read_held_out(conn, replace(held_out, mask_names=True))
+
+
+def _evaluate_all(
+    conn: "psycopg.Connection", subject: _Subject, datasets: "list[Dataset]", again: bool
+) -> "list[Evaluation]":
+    """Evaluate one encoder on everything; it is loaded once and let go before the next."""
+    from pgembed.evaluation.evaluate import evaluate_dataset
+
+    encoder = subject.load()
+    progress = show_progress()
+    return [evaluate_dataset(conn, encoder, dataset, again=again, progress=progress) for dataset in datasets]
+
+
+def _heading(evaluation: "Evaluation") -> str:
+    return f"{evaluation.dataset}\n{evaluation.queries:,} queries, {evaluation.documents:,} documents"
+
+
+def _show(evaluations: "list[Evaluation]", name: str) -> None:
+    shown = Table("metric", *(printable(_heading(evaluation)) for evaluation in evaluations), box=None)
+    for metric in evaluations[0].metrics:
+        values = (evaluation.metrics[metric] for evaluation in evaluations)
+        shown.add_row(metric, *(f"{v['mean']:.3f} \\[{v['low']:.3f}, {v['high']:.3f}]" for v in values))
+    console.print(printable(name), markup=False)
+    console.print(shown)
+    console.print("In brackets: 95% bootstrap intervals over the queries.")
+
+
+def _show_comparison(comparison: "Comparison", baseline: str, candidate: str) -> None:
+    shown = Table("metric", printable(baseline), printable(candidate), "difference", "p", box=None)
+    for metric, test in comparison.tests.items():
+        shown.add_row(
+            metric,
+            f"{comparison.baseline.mean(metric):.3f}",
+            f"{comparison.candidate.mean(metric):.3f}",
+            f"{test.difference:+.3f} \\[{test.low:+.3f}, {test.high:+.3f}]",
+            f"{test.p:.4f}",
+        )
+    console.print(printable(_heading(comparison.candidate)), markup=False)
+    console.print(shown)
+    console.print("In brackets: 95% intervals of the paired bootstrap over the queries.")
+
+
+def _show_verdict(comparisons: "list[Comparison]", passed: bool) -> None:
+    if not comparisons:
+        console.print("Passed: no generation is active, so there is nothing to be worse than.")
+    elif passed:
+        console.print(f"Passed: not worse than the active generation in {_GATE_METRIC}, beyond its interval.")
+    else:
+        console.print(f"Failed: worse than the active generation in {_GATE_METRIC}, beyond its interval.")
