@@ -54,6 +54,8 @@ class OnnxEncoder:
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        # Threads that spin while they wait cost a fifth of the rate where Postgres needs a core too.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # errors: what it warns of is checked below
         try:
             session = onnxruntime.InferenceSession(str(manifest.model_path), options, providers=[PROVIDERS[provider]])
