@@ -91,7 +91,7 @@ def _texts(path: Path, *, with_title: bool) -> Iterator[tuple[str, str]]:
 
 
 def _judgement(path: Path, number: int, line: str) -> tuple[str, str, int | None]:
-    fields = line.rstrip("\r").split("\t")
+    fields = line.split("\t")
     if len(fields) != 3:
         _broken(path, number, f"needs three fields between tabs and has {len(fields)}")
     try:
@@ -108,7 +108,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         with cast("IO[bytes]", gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as file:
             for number, line in enumerate(file, 1):
-                if text := line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\n"):
+                if text := line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n"):
                     yield number, text
     except UnicodeDecodeError as error:
         raise EvaluationError(f"{path}, line {number}: not UTF-8 ({error.reason}).") from error

@@ -3,7 +3,7 @@
 -- name: prepare_ranking
 -- For the transaction: the types and operators of vector, wherever its extension was put; memory for one sort; no JIT,
 -- which takes longer to compile a batch's plan than it saves.
-SELECT set_config('search_path', format('%%I, pg_temp', n.nspname), true),
+SELECT set_config('search_path', quote_ident(n.nspname) || ', pg_temp', true),
        set_config('work_mem', greatest(pg_size_bytes(current_setting('work_mem')), 96 * 1024 * 1024) / 1024 || 'kB', true),
        set_config('jit', 'off', true)
   FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace

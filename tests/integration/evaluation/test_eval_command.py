@@ -1,0 +1,123 @@
+"""`pgembed eval` from the command line: real code, tiny encoders, two generations."""
+
+import email
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from pgembed.cli.app import app
+from pgembed.corpus.ingest import ingest
+from pgembed.errors import EvaluationError
+from pgembed.mining.pairs import find_pairs
+from pgembed.mining.triplets import refresh_triplets
+from pgembed.vectors.reindex import reindex
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(database_url: str, conn: psycopg.Connection) -> Run:
+    """A function that runs `pgembed eval` on a database that holds the standard library's `email`."""
+    ingest(conn, Path(email.__file__).parent)
+    find_pairs(conn)
+    refresh_triplets(conn)
+
+    def run_eval(*arguments: object) -> Result:
+        return CliRunner().invoke(app, ["eval", "--dsn", database_url, *map(str, arguments)])
+
+    return run_eval
+
+
+def _json(result: Result) -> Any:
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def beir(tmp_path: Path) -> Path:
+    """A data set in BEIR's layout, four documents and four queries."""
+    folder = tmp_path / "outside"
+    (folder / "qrels").mkdir(parents=True)
+    for name in ("corpus", "queries"):
+        texts = ({"_id": n, "text": f"def {w}(): return {w}"} for n, w in enumerate(("read", "write", "sort", "send")))
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
+    (folder / "qrels" / "dev.tsv").write_text("".join(f"{n}\t{n}\t1\n" for n in range(4)))
+    return folder
+
+
+def test_held_out_code_is_shown_with_and_without_names(run: Run, tiny_encoder: Path, conn: psycopg.Connection) -> None:
+    result = run("--artefact", tiny_encoder, "--mask-names", "--fill", "--max-documents", 150, "--max-queries", 20)
+    assert result.exit_code == 0, result.output
+    assert "names masked" in result.stdout
+    assert "20 queries, 150 documents" in result.stdout
+    assert result.stdout.count("recall@") == 3
+    rows = conn.execute(
+        "SELECT dataset, documents, metrics -> 'ndcg@10' ->> 'mean' FROM pgembed.evaluations ORDER BY id"
+    )
+    stored = rows.fetchall()
+    assert [(dataset, documents) for dataset, documents, _ in stored] == [
+        ("held-out", 150),
+        ("held-out, names masked", 150),
+    ]
+    for *_, mean in stored:
+        assert f"{float(mean):.3f} [" in result.stdout
+
+
+def test_a_data_set_from_outside_is_measured_once(run: Run, tiny_encoder: Path, beir: Path) -> None:
+    first = _json(run("--artefact", tiny_encoder, "--dataset", beir, "--json"))["evaluations"][0]
+    # queries equal their documents
+    assert first["metrics"]["mrr@10"] == {"mean": 1, "low": 1, "high": 1}
+    assert (first["dataset"], first["reused"]) == ("outside", False)
+    second = _json(run("--artefact", tiny_encoder, "--dataset", beir, "--json"))["evaluations"][0]
+    assert (second["id"], second["reused"]) == (first["id"], True)
+    third = _json(run("--artefact", tiny_encoder, "--dataset", beir, "--json", "--again"))["evaluations"][0]
+    assert third["id"] != first["id"]
+
+
+@pytest.mark.real_weights
+def test_generations_are_compared_and_gated(
+    run: Run, conn: psycopg.Connection, database_url: str, tiny_encoder: Path, minilm_artefact: Path
+) -> None:
+    # a few dozen chunks are enough for the generations; the queries are drawn from all of them
+    conn.execute(
+        "DELETE FROM pgembed.code_chunks c USING pgembed.chunk_splits s WHERE s.chunk_id = c.id AND s.split <> 'test'"
+    )
+    limits = ("--max-documents", 60, "--max-queries", 20)
+    early = run("--artefact", tiny_encoder, "--gate", *limits)
+    assert early.exit_code == 0, early.output
+    assert "no generation is active" in early.stdout
+
+    good = reindex(database_url, minilm_artefact, activate=True).generation_id
+    random = reindex(database_url, tiny_encoder).generation_id
+
+    active = _json(run("--json", *limits))["evaluations"][0]
+    assert active["encoder"] == "minilm"
+    for candidate, passed in ((random, False), (good, True)):
+        result = run("--generation", candidate, "--gate", *limits)
+        assert result.exit_code == (0 if passed else 1), result.output
+        assert ("Passed" if passed else "Failed") in result.stdout
+    failed = run("--generation", random, "--gate", "--json", *limits)
+    assert failed.exit_code == 1
+    assert json.loads(failed.stdout)["passed"] is False
+
+    (forth,) = _json(run("--compare", good, random, "--json", *limits))["comparisons"]
+    assert forth["baseline"]["id"] == active["id"]  # measured once, whoever asks
+    difference = forth["candidate"]["metrics"]["ndcg@10"]["mean"] - active["metrics"]["ndcg@10"]["mean"]
+    assert forth["tests"]["ndcg@10"]["difference"] == pytest.approx(difference)
+    shown = run("--compare", random, good, *limits)
+    assert f"{-difference:+.3f} [" in shown.stdout
+
+
+def test_wrong_usage_is_told_from_failure(run: Run, tiny_encoder: Path) -> None:
+    assert run("--generation", 1, "--artefact", tiny_encoder).exit_code == 2
+    assert run("--gate").exit_code == 2
+    assert run("--split", "dev").exit_code == 2
+    nothing = run()
+    assert isinstance(nothing.exception, EvaluationError)
+    assert "No generation is active" in str(nothing.exception)
