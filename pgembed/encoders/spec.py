@@ -80,7 +80,7 @@ class EncoderSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, of which `from_json` makes the same encoder."""
-        return dataclasses.asdict(self)
+        return {"name": self.name, "towers": [dataclasses.asdict(tower) for tower in self.towers]}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "EncoderSpec":

@@ -29,7 +29,7 @@ def test_minilm_is_what_it_is_published_as() -> None:
 
 @pytest.mark.parametrize("name", PLANNED)
 def test_a_planned_preset_says_that_it_cannot_be_loaded_and_why(name: str) -> None:
-    with pytest.raises(EncoderError, match="Qodo-Embed-1-1.5B.*not implemented"):
+    with pytest.raises(EncoderError, match=r"Qodo-Embed-1-1\.5B.*not implemented"):
         preset(name)
 
 

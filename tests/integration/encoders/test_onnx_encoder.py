@@ -1,0 +1,180 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from pgembed.encoders.artefact import load_manifest
+from pgembed.encoders.onnx_encoder import OnnxEncoder
+from pgembed.encoders.registry import register_encoder
+from pgembed.errors import EncoderError, MissingExtra
+
+TEXTS = [
+    "def add(a, b):\n    return a + b",
+    "",
+    "class Node:\n    pass",
+    "for i in range(10): print(i)\n" * 30,
+    "SELECT 1",
+    "größe = 3  # 日本",
+]
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_encoder: Path) -> OnnxEncoder:
+    return OnnxEncoder.load(tiny_encoder, threads=1)
+
+
+def test_vectors_are_unit_and_fill_the_front(encoder: OnnxEncoder) -> None:
+    vectors = encoder.embed(TEXTS, role="passage")
+    assert vectors.shape == (len(TEXTS), 2560)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    assert not vectors[:, 32:].any()
+    # not one vector for everything
+    assert (vectors @ vectors.T - np.eye(len(TEXTS))).max() < 0.99
+
+
+def test_no_texts_give_no_vectors(encoder: OnnxEncoder) -> None:
+    assert encoder.embed([], role="query").shape == (0, 2560)
+
+
+@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=40), st.sampled_from([16, 64, 2048]))
+def test_a_vector_does_not_depend_on_its_neighbours(encoder: OnnxEncoder, texts: list[str], budget: int) -> None:
+    alone = {text: encoder.embed([text], role="passage")[0] for text in set(texts)}
+    before, encoder._budget = encoder._budget, budget
+    try:
+        together = encoder.embed(texts, role="passage")
+    finally:
+        encoder._budget = before
+    np.testing.assert_allclose(together, [alone[text] for text in texts], atol=2e-6)
+
+
+def test_equals_sentence_transformers(encoder: OnnxEncoder, tiny_model: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    expected = SentenceTransformer(str(tiny_model), device="cpu").encode(TEXTS)
+    np.testing.assert_allclose(encoder.embed(TEXTS, role="passage")[:, :32], expected, atol=1e-5)
+    assert encoder.truncated > 0
+
+
+@pytest.mark.real_weights
+def test_minilm_equals_sentence_transformers_on_real_functions(minilm_artefact: Path) -> None:
+    import ast
+    import inspect
+
+    from sentence_transformers import SentenceTransformer
+
+    from pgembed.encoders.presets import preset
+    from pgembed.encoders.weights import locate
+
+    source = inspect.getsource(inspect)
+    functions = [
+        ast.get_source_segment(source, node) or ""
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef)
+    ]
+    texts = sorted(functions, key=len)[::4] + sorted(functions, key=len)[-2:]
+    encoder = OnnxEncoder.load(minilm_artefact)
+    found = encoder.embed(texts, role="passage")
+    assert encoder.truncated >= 2  # texts beyond 256 tokens are among them
+    expected = SentenceTransformer(str(locate(preset("minilm").towers[0])), device="cpu").encode(texts)
+    assert (found[:, :384] * expected).sum(axis=1).min() >= 0.99999
+    assert not found[:, 384:].any()
+
+
+def test_a_text_without_a_usable_vector_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    """One row of the vocabulary is broken: only the text that has that token may fail, and by its position."""
+    from safetensors.numpy import load_file, save_file
+
+    from pgembed.encoders.tokenizer import Tokenizer
+    from pgembed.training.export import export_encoder
+
+    model = shutil.copytree(tiny_model, tmp_path / "broken")
+    (token,) = Tokenizer(model / "tokenizer.json", max_tokens=16).encode(["zebra"])[0][1:-1]
+    weights = load_file(model / "model.safetensors")
+    weights["embeddings.word_embeddings.weight"][token] = np.nan
+    save_file(weights, model / "model.safetensors")
+    encoder = OnnxEncoder.load(export_encoder(model, tmp_path / "out").path, threads=1)
+    assert np.isfinite(encoder.embed(["horse", "cow"], role="passage")).all()
+    with pytest.raises(EncoderError, match="text at 1"):
+        encoder.embed(["horse", "zebra", "cow"], role="passage")
+
+
+def test_embedding_needs_neither_torch_nor_transformers(tiny_encoder: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from pgembed.encoders.onnx_encoder import OnnxEncoder\n"
+        f"OnnxEncoder.load(Path({str(tiny_encoder)!r})).embed(['x'], role='query')\n"
+        "print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_cuda_is_never_replaced_by_the_cpu(tiny_encoder: Path) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this build has CUDA")
+    with pytest.raises(EncoderError, match="CUDAExecutionProvider"):
+        OnnxEncoder.load(tiny_encoder, provider="cuda")
+
+
+def test_an_unknown_provider_is_refused(tiny_encoder: Path) -> None:
+    with pytest.raises(EncoderError, match="tpu"):
+        OnnxEncoder.load(tiny_encoder, provider="tpu")
+
+
+def test_both_builds_of_onnxruntime_at_once_are_an_error(
+    tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("onnxruntime", "onnxruntime_gpu"):
+        info = tmp_path / f"{name}-1.30.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.30.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(EncoderError, match="both installed"):
+        OnnxEncoder.load(tiny_encoder)
+
+
+def test_a_missing_onnxruntime_names_the_line_that_installs_it(
+    tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'pgembed-code\[onnx\]'"):
+        OnnxEncoder.load(tiny_encoder)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer-tiny.json"])
+def test_a_file_that_changed_or_went_is_noticed(tiny_encoder: Path, tmp_path: Path, name: str) -> None:
+    copy = shutil.copytree(tiny_encoder, tmp_path / "copy")
+    with (copy / name).open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(EncoderError, match="sha256"):
+        load_manifest(copy)
+    (copy / name).unlink()
+    with pytest.raises(EncoderError, match="missing"):
+        load_manifest(copy)
+
+
+def test_what_is_no_artefact_is_said_to_be_none(tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match="not an exported encoder"):
+        load_manifest(tmp_path)
+    (tmp_path / "encoder.json").write_text('{"format": 99}')
+    with pytest.raises(EncoderError, match="format 99"):
+        load_manifest(tmp_path)
+
+
+def test_an_encoder_is_one_row_however_often_it_is_registered(conn: psycopg.Connection, tiny_encoder: Path) -> None:
+    manifest = load_manifest(tiny_encoder)
+    first = register_encoder(conn, manifest.spec, manifest.fingerprint)
+    assert register_encoder(conn, manifest.spec, manifest.fingerprint) == first
+    assert register_encoder(conn, manifest.spec, "0" * 64) != first
+    row = conn.execute("SELECT name, spec FROM pgembed.encoders WHERE id = %s", (first,)).fetchone()
+    assert row == ("tiny", manifest.spec.to_json())

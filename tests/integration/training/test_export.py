@@ -1,0 +1,85 @@
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fixtures_encoders import make_tiny_model
+
+from pgembed.encoders.artefact import load_manifest
+from pgembed.encoders.folder import folder_spec
+from pgembed.encoders.onnx_encoder import OnnxEncoder
+from pgembed.encoders.spec import EncoderSpec
+from pgembed.errors import EncoderError, ExportError
+from pgembed.training.export import check_parity, export_encoder
+from pgembed.training.model import load_model, pool
+
+TEXTS = ["def f(x): return x", "", "open the file and read every line of it " * 10]
+
+
+def test_the_same_model_is_exported_once(tiny_model: Path, tmp_path: Path) -> None:
+    first = export_encoder(tiny_model, tmp_path / "out")
+    changed_at = first.model_path.stat().st_mtime_ns
+    assert export_encoder(tiny_model, tmp_path / "out") == first == load_manifest(tmp_path / "out")
+    assert first.model_path.stat().st_mtime_ns == changed_at
+    assert first.parity["least_cosine"] > 0.999999
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_damaged_or_another_export_is_replaced(tiny_model: Path, tmp_path: Path) -> None:
+    first = export_encoder(tiny_model, tmp_path / "out")
+    first.model_path.write_bytes(b"broken")
+    assert export_encoder(tiny_model, tmp_path / "out").files == first.files
+    load_manifest(tmp_path / "out")
+    other = export_encoder(make_tiny_model(tmp_path / "other", seed=2), tmp_path / "out")
+    assert other.fingerprint != first.fingerprint
+    assert load_manifest(tmp_path / "out").fingerprint == other.fingerprint
+
+
+def test_a_graph_of_other_weights_fails_the_parity_check(tiny_encoder: Path, tmp_path: Path) -> None:
+    other = load_model(replace(folder_spec(make_tiny_model(tmp_path / "other", seed=2)), name="tiny"))
+    shutil.copytree(tiny_encoder, tmp_path / "artefact")
+    (tmp_path / "artefact" / "tokenizer-tiny.json").rename(tmp_path / "artefact" / "tokenizer-other.json")
+    with pytest.raises(ExportError, match=r"cosine -?0\.\d+ .*largest difference"):
+        check_parity(other, tmp_path / "artefact")
+
+
+def test_a_failed_export_leaves_nothing(tiny_model: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
+    with pytest.raises(EncoderError, match=r"lack encoder\.layer\.2"):
+        export_encoder(model, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_is_neither_preset_nor_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match="neither a preset"):
+        export_encoder("no-such", tmp_path / "out")
+
+
+def test_cosine_of_two_towers_is_the_weighted_mean_of_theirs(tmp_path: Path) -> None:
+    parts, alone = [], []
+    for seed, slot, weight in ((1, 1536, 1.0), (2, 1024, 0.5)):
+        single = folder_spec(make_tiny_model(tmp_path / f"m{seed}", seed=seed))
+        parts.append(replace(single.towers[0], slot=slot, weight=weight))
+        encoder = OnnxEncoder.load(export_encoder(single, tmp_path / f"a{seed}").path, threads=1)
+        alone.append(encoder.embed(TEXTS, role="passage"))
+    pair = export_encoder(EncoderSpec("pair", tuple(parts)), tmp_path / "pair")
+    together = OnnxEncoder.load(pair.path, threads=1).embed(TEXTS, role="passage")
+    cosines = [vectors @ vectors.T for vectors in alone]
+    np.testing.assert_allclose(together @ together.T, (cosines[0] + 0.25 * cosines[1]) / 1.25, atol=1e-5)
+    assert together[:, 1536 : 1536 + 32].any()
+    assert not together[:, 32:1536].any()
+
+
+@pytest.mark.parametrize("how", ["mean", "cls", "last"])
+def test_pooling_takes_real_tokens_only(how: str) -> None:
+    rows = [torch.randn(length, 5) for length in (4, 1, 7)]
+    hidden, mask = torch.full((3, 7, 5), 1e3), torch.zeros(3, 7, dtype=torch.long)
+    for n, row in enumerate(rows):
+        hidden[n, : len(row)], mask[n, : len(row)] = row, 1
+    expected = {"mean": [r.mean(0) for r in rows], "cls": [r[0] for r in rows], "last": [r[-1] for r in rows]}[how]
+    torch.testing.assert_close(pool(hidden, mask, how), torch.stack(expected))
