@@ -194,8 +194,10 @@ def _heading(evaluation: "Evaluation") -> str:
 
 
 def _show(evaluations: "list[Evaluation]", name: str) -> None:
+    from pgembed.evaluation.metrics import METRICS
+
     shown = Table("metric", *(printable(_heading(evaluation)) for evaluation in evaluations), box=None)
-    for metric in evaluations[0].metrics:
+    for metric in METRICS:
         values = (evaluation.metrics[metric] for evaluation in evaluations)
         shown.add_row(metric, *(f"{v['mean']:.3f} \\[{v['low']:.3f}, {v['high']:.3f}]" for v in values))
     console.print(printable(name), markup=False)
