@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from pgembed import __version__
 from pgembed.encoders.folder import SPEC
 from pgembed.encoders.weights import locate
 from pgembed.errors import TrainingError
@@ -56,7 +57,8 @@ def save_step(
                 else:
                     numbers[f"{index}.{name}"] = float(value)
         save_file(tensors, folder / "optimiser.safetensors")
-        _write_json(folder / "state.json", {"state": vars(state), "identity": identity, "numbers": numbers})
+        stored = {"state": vars(state), "identity": identity, "numbers": numbers, "pgembed": __version__}
+        _write_json(folder / "state.json", stored)
     for old in _steps(run)[:-_KEEP]:
         shutil.rmtree(old, ignore_errors=True)
 

@@ -54,7 +54,7 @@ def summarise(reader: psycopg.Connection, options: TrainingOptions) -> DataSumma
     """Fingerprint and count the triplets that the options select.
 
     Raises:
-        TrainingError: there is no such view, or it gives no triplet.
+        TrainingError: there is no such view, it gives no triplet, or one without a text.
     """
     try:
         row = reader.execute(_statement("training_fingerprint", options), options.filters()).fetchone()
@@ -68,6 +68,11 @@ def summarise(reader: psycopg.Connection, options: TrainingOptions) -> DataSumma
         raise TrainingError(
             f"pgembed.{options.view} gives no triplets for {options.filters()}.",
             remedy="Run `pgembed ingest PATH` and `pgembed pairs`, and look with `pgembed triplets`.",
+        )
+    if row[2]:
+        raise TrainingError(
+            f"pgembed.{options.view} gives {row[2]:,} triplets that lack a text.",
+            remedy="anchor, positive and negative must not be null: leave such rows out of the view.",
         )
     return DataSummary(str(row[0]), int(row[1]))
 

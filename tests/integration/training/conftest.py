@@ -1,6 +1,5 @@
-"""Triplets without mining: functions that a rule makes up, straight into the tables below the views."""
+"""Triplets without mining: functions that a rule makes up, in a table with the columns of pgembed.triplets."""
 
-import hashlib
 from pathlib import Path
 
 import psycopg
@@ -12,22 +11,26 @@ NOUNS = ("file", "socket", "table", "header", "tree")
 
 @pytest.fixture
 def triplets(conn: psycopg.Connection) -> psycopg.Connection:
-    """A database with 40 documented functions and a triplet for each, 32 of them for training."""
-    ids = []
-    for number, (verb, noun) in enumerate((verb, noun) for verb in VERBS for noun in NOUNS):
-        body = f"def {verb}_{noun}(x):\n    value = x.{noun}\n    return {verb}(value, {number})\n"
-        docstring = f"{verb.title()} the {noun} and give the result back."
-        row = conn.execute(
-            "INSERT INTO pgembed.code_chunks (sha256, language, kind, content, docstring, body, token_ids, line_count)"
-            " VALUES (%s, 'python', 'function', %s, %s, %s, '{}', 3) RETURNING id",
-            (hashlib.sha256(body.encode()).digest(), body, docstring, body),
-        ).fetchone()
-        assert row is not None
-        ids.append(row[0])
-    for ordinal, chunk in enumerate(ids):
+    """A database with pgembed.made_up_triplets: 40 docstrings with their functions, 32 of them for training."""
+    conn.execute(
+        "CREATE TABLE pgembed.made_up_triplets (ordinal bigint PRIMARY KEY, kind text, split text, language text,"
+        " anchor text, positive text, negative text)"
+    )
+    functions = [(verb, noun) for verb in VERBS for noun in NOUNS]
+    bodies = [
+        f"def {verb}_{noun}(x):\n    value = x.{noun}\n    return {verb}(value, {number})\n"
+        for number, (verb, noun) in enumerate(functions)
+    ]
+    for ordinal, (verb, noun) in enumerate(functions):
         conn.execute(
-            "INSERT INTO pgembed.triplet_candidates VALUES (%s, 'docstring', %s, %s, %s, %s, 1, 0.5, 'look-alike')",
-            (ordinal, "train" if ordinal < 32 else "test", chunk, chunk, ids[(ordinal + 1) % 40]),
+            "INSERT INTO pgembed.made_up_triplets VALUES (%s, 'docstring', %s, 'python', %s, %s, %s)",
+            (
+                ordinal,
+                "train" if ordinal < 32 else "test",
+                f"{verb.title()} the {noun} and give the result back.",
+                bodies[ordinal],
+                bodies[(ordinal + 1) % 40],
+            ),
         )
     return conn
 

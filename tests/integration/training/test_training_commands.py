@@ -19,7 +19,8 @@ def run(*arguments: str) -> str:
 def test_train_then_export_as_a_person_would(
     triplets: psycopg.Connection, database_url: str, home: Path, tiny_model: Path
 ) -> None:
-    train = ("train", "--base", str(tiny_model), "--steps", "3", "--batch", "8", "--dsn", database_url)
+    train = ("train", "--base", str(tiny_model), "--view", "made_up_triplets", "--steps", "3", "--batch", "8",
+             "--dsn", database_url)  # fmt: skip
     trained = json.loads(run(*train, "--json"))
     assert (trained["steps"], trained["available"], trained["already_done"]) == (3, 32, False)
     told = run(*train)

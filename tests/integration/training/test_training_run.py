@@ -20,7 +20,14 @@ from pgembed.training.options import TrainingOptions
 from pgembed.training.runs import finished_checkpoint
 
 OPTIONS = TrainingOptions(
-    steps=24, batch=8, checkpoint_every=5, learning_rate=2e-3, precision="fp32", interpolate=1.0, hardest_in_batch=False
+    view="made_up_triplets",
+    steps=24,
+    batch=8,
+    checkpoint_every=5,
+    learning_rate=2e-3,
+    precision="fp32",
+    interpolate=1.0,
+    hardest_in_batch=False,
 )
 
 
@@ -47,7 +54,7 @@ def test_a_run_lowers_the_loss_and_leaves_its_lineage(
         (result.run_id,),
     ).fetchone()
     assert row is not None
-    assert row[:2] == ("finished", "triplets")
+    assert row[:2] == ("finished", "made_up_triplets")
     assert row[2] == {"split": "train", "kind": "docstring", "language": None}
     assert row[3]["margin"] == 0.2
     assert row[3]["precision"] == "fp32"
@@ -62,16 +69,16 @@ def test_a_run_lowers_the_loss_and_leaves_its_lineage(
 def test_a_finished_run_is_not_done_twice_but_other_data_or_options_are_another_run(
     triplets: psycopg.Connection, home: Path, tiny_model: Path
 ) -> None:
-    short = TrainingOptions(steps=2, batch=8, precision="fp32")
+    short = TrainingOptions(view="made_up_triplets", steps=2, batch=8, precision="fp32")
     first = train(triplets, short, base=tiny_model)
     again = train(triplets, short, base=tiny_model)
     assert again.already_done
     assert (again.run_id, again.checkpoint) == (first.run_id, first.checkpoint)
     assert finished_checkpoint(triplets) == (first.run_id, first.checkpoint)
     assert train(triplets, short, base=tiny_model, fresh=True).run_id != first.run_id
-    other = TrainingOptions(steps=2, batch=8, precision="fp32", seed=1)
+    other = TrainingOptions(view="made_up_triplets", steps=2, batch=8, precision="fp32", seed=1)
     assert not train(triplets, other, base=tiny_model).already_done
-    triplets.execute("UPDATE pgembed.code_chunks SET docstring = docstring || ' Now.' WHERE docstring LIKE 'Read%'")
+    triplets.execute("UPDATE pgembed.made_up_triplets SET anchor = anchor || ' Now.' WHERE anchor LIKE 'Read%'")
     assert not train(triplets, short, base=tiny_model).already_done
 
 
@@ -193,7 +200,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(
     values = load_file(broken / "model.safetensors")
     values["embeddings.word_embeddings.weight"][token] = torch.nan
     save_file(values, broken / "model.safetensors", metadata={"format": "pt"})
-    triplets.execute("UPDATE pgembed.code_chunks SET docstring = 'Zebra.' WHERE docstring LIKE 'Read the file%'")
+    triplets.execute("UPDATE pgembed.made_up_triplets SET anchor = 'Zebra.' WHERE anchor LIKE 'Read the file%'")
     options = TrainingOptions(**{**vars(OPTIONS), "steps": 8, "checkpoint_every": 3})
     result = train(triplets, options, base=broken)
     assert result.skipped_steps == 2  # 32 triplets, 8 a step: the bad one comes twice
@@ -221,9 +228,15 @@ def test_a_checkpoint_that_does_not_fit_says_which_part_differs(
         train(triplets, OPTIONS, base=tiny_model)
 
 
+def test_a_triplet_without_a_text_is_refused(triplets: psycopg.Connection, home: Path, tiny_model: Path) -> None:
+    triplets.execute("UPDATE pgembed.made_up_triplets SET anchor = NULL WHERE anchor LIKE 'Close%'")
+    with pytest.raises(TrainingError, match="5 triplets that lack a text"):
+        train(triplets, OPTIONS, base=tiny_model)
+
+
 def test_no_triplets_and_no_view_are_said(conn: psycopg.Connection, home: Path, tiny_model: Path) -> None:
-    with pytest.raises(TrainingError, match="no triplets"):
-        train(conn, OPTIONS, base=tiny_model)
+    with pytest.raises(TrainingError, match="gives no triplets"):
+        train(conn, TrainingOptions(), base=tiny_model)  # the view of mining, empty
     with pytest.raises(TrainingError, match="not a view of triplets"):
         train(conn, TrainingOptions(view='absent"; DROP TABLE x'), base=tiny_model)
 
