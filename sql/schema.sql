@@ -39,27 +39,28 @@ CREATE FUNCTION pgembed.assign_splits() RETURNS bigint
     SET jit TO 'off'
     AS $$
 DECLARE
-    salt       CONSTANT bigint := mining_setting('seed')::bigint;
-    train      CONSTANT double precision := mining_setting('train_share');
-    validation CONSTANT double precision := mining_setting('validation_share');
     threshold  CONSTANT double precision := mining_setting('near_duplicate');
+    min_tokens CONSTANT double precision := mining_setting('pairs_min_tokens');
     changed    bigint;
     left_out   bigint;
 BEGIN
     CREATE TEMPORARY TABLE IF NOT EXISTS split_labels (chunk_id bigint PRIMARY KEY, label bigint NOT NULL) ON COMMIT DROP;
+    CREATE TEMPORARY TABLE IF NOT EXISTS split_places (place bigint PRIMARY KEY, chunk_id bigint) ON COMMIT DROP;
     CREATE TEMPORARY TABLE IF NOT EXISTS split_edges (a bigint, b bigint) ON COMMIT DROP;
-    TRUNCATE pg_temp.split_labels, pg_temp.split_edges;
+    CREATE TEMPORARY TABLE IF NOT EXISTS split_files (source_id bigint, path text, split text) ON COMMIT DROP;
+    TRUNCATE pg_temp.split_labels, pg_temp.split_places, pg_temp.split_edges, pg_temp.split_files;
     INSERT INTO pg_temp.split_edges
     SELECT chunk_a, chunk_b FROM candidate_pairs WHERE jaccard >= threshold
     UNION ALL
     SELECT chunk_b, chunk_a FROM candidate_pairs WHERE jaccard >= threshold;
     -- a label is a place in the order of the contents' hashes; each round every chunk takes the least of its
-    -- neighbours', and then that one's own (pointer jumping), until nothing changes
+    -- neighbours', and then that one's own (pointer jumping), until nothing changes: rounds grow as the logarithm of
+    -- the longest chain
     INSERT INTO pg_temp.split_labels SELECT id, row_number() OVER (ORDER BY sha256) FROM code_chunks;
-    CREATE TEMPORARY TABLE IF NOT EXISTS split_places (place bigint PRIMARY KEY, chunk_id bigint) ON COMMIT DROP;
-    TRUNCATE pg_temp.split_places;
     INSERT INTO pg_temp.split_places SELECT label, chunk_id FROM pg_temp.split_labels;
-    ANALYZE pg_temp.split_edges, pg_temp.split_labels, pg_temp.split_places;
+    INSERT INTO pg_temp.split_files
+    SELECT f.source_id, f.path, split_of(s.name, f.path) FROM source_files f JOIN sources s ON s.id = f.source_id;
+    ANALYZE pg_temp.split_edges, pg_temp.split_labels, pg_temp.split_places, pg_temp.split_files;
     LOOP
         UPDATE pg_temp.split_labels own SET label = found.least
           FROM (SELECT e.a, min(n.label) AS least
@@ -73,33 +74,60 @@ BEGIN
     END LOOP;
     DELETE FROM chunk_splits;
     INSERT INTO chunk_splits (chunk_id, cluster, split, reason)
-    WITH placed AS (
-        SELECT l.chunk_id,
-               CASE WHEN u < train THEN 'train' WHEN u < train + validation THEN 'validation' ELSE 'test' END AS split
-          FROM chunk_locations l
-          JOIN sources s ON s.id = l.source_id
-         CROSS JOIN LATERAL (
-               SELECT (hashtextextended(s.name || '/' || l.path, salt) & 1048575) / 1048576.0 AS u) AS h
-    ), clusters AS (
-        SELECT b.label, min(p.split) AS split, count(DISTINCT p.split) AS splits
-          FROM pg_temp.split_labels b JOIN placed p USING (chunk_id) GROUP BY b.label
+    WITH placed AS MATERIALIZED (
+        SELECT l.chunk_id, min(f.split) AS split, count(DISTINCT f.split) AS splits
+          FROM chunk_locations l JOIN pg_temp.split_files f ON f.source_id = l.source_id AND f.path = l.path
+         GROUP BY l.chunk_id
+    ), clusters AS MATERIALIZED (
+        SELECT b.label, CASE WHEN bool_or(p.split = 'train') THEN 'train'
+                             WHEN bool_or(p.split = 'validation') THEN 'validation' ELSE 'test' END AS first
+          FROM pg_temp.split_labels b JOIN placed p ON p.chunk_id = b.chunk_id
+         WHERE p.splits = 1 GROUP BY b.label
     )
-    SELECT b.chunk_id, first.sha256, CASE WHEN k.splits = 1 THEN k.split END,
-           CASE WHEN k.splits > 1 THEN 'its copies stand in files of several splits' END
+    SELECT b.chunk_id, f.sha256, CASE WHEN r.reason IS NULL THEN p.split END, r.reason
       FROM pg_temp.split_labels b
-      JOIN clusters k USING (label)
-      JOIN pg_temp.split_places p ON p.place = b.label
-      JOIN code_chunks first ON first.id = p.chunk_id;
+      JOIN code_chunks c ON c.id = b.chunk_id
+      JOIN pg_temp.split_places o ON o.place = b.label
+      JOIN code_chunks f ON f.id = o.chunk_id
+      LEFT JOIN placed p ON p.chunk_id = b.chunk_id
+      LEFT JOIN clusters k ON k.label = b.label
+     CROSS JOIN LATERAL (
+           SELECT CASE WHEN p.splits IS NULL THEN 'it stands in no file'
+                       WHEN p.splits > 1 THEN 'it stands in files of several splits'
+                       WHEN p.split <> k.first THEN 'a near-duplicate of it is in ' || k.first
+                       WHEN c.token_count < min_tokens THEN 'too few tokens to be compared' END AS reason) AS r;
     SELECT count(*) INTO left_out FROM chunk_splits WHERE split IS NULL;
     ANALYZE chunk_splits;
     RETURN left_out;
 END $$;
 
 --
--- Name: jaccard_pairs(integer); Type: FUNCTION; Schema: pgembed; Owner: -
+-- Name: docstring_anchor(text, integer); Type: FUNCTION; Schema: pgembed; Owner: -
 --
 
-CREATE FUNCTION pgembed.jaccard_pairs(min_jaccard integer) RETURNS TABLE(chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
+CREATE FUNCTION pgembed.docstring_anchor(docstring text, max_words integer) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    RETURN "substring"("substring"(docstring, '^\s*(.*?)\s*(?:\n[ \t]*\n.*)?$'::text), (('^(?:\S+\s+){0,'::text || (max_words - 1)) || '}\S+'::text));
+
+--
+-- Name: forget_token_set(); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.forget_token_set() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+BEGIN
+    DELETE FROM candidate_pairs p WHERE p.chunk_a = NEW.id OR p.chunk_b = NEW.id;
+    DELETE FROM jaccard_sets s WHERE s.chunk_id = NEW.id;
+    RETURN NULL;
+END $$;
+
+--
+-- Name: jaccard_join(integer, integer, integer, bigint, integer, bigint); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.jaccard_join(min_jaccard integer, min_tokens integer, low_n integer, low_id bigint, high_n integer, high_id bigint) RETURNS TABLE(chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pgembed', 'public', 'pg_temp'
     SET enable_mergejoin TO 'off'
@@ -109,38 +137,63 @@ CREATE FUNCTION pgembed.jaccard_pairs(min_jaccard integer) RETURNS TABLE(chunk_a
 DECLARE
     t         CONSTANT integer := min_jaccard;
     gap       CONSTANT double precision := (1000 - t) / (1000.0 + t);
-    log_width CONSTANT double precision := ln(1000.0 / t);
+    log_width CONSTANT double precision := ln(1000.0 / least(t, 999));
 BEGIN
     RETURN QUERY
+    -- in the order of ranks, so that the hash join meets equal ones in a row: twice as fast
     WITH larger AS MATERIALIZED (      -- probes with its long prefix, in its own length bucket and the one below
-        SELECT p.rank, p.chunk_id, p.sketch, p.n, p.n * gap AS allowance, (t * p.n + 999) / 1000 AS least,
-               floor(ln(p.n::float8) / log_width + 1e-9)::integer - down AS bucket
-          FROM jaccard_prefixes p CROSS JOIN (VALUES (0), (1)) AS d(down)
-         WHERE p.position <= p.n - (t * p.n + 999) / 1000 + 1
+        SELECT s.chunk_id, s.n, s.sketch, p.rank, s.n * gap + 1e-6 AS allowance, (t * s.n + 999) / 1000 AS least_n,
+               ((s.n - p.position + 1) * (1000 + t) - t * s.n) / t AS most_n,
+               floor(ln(s.n::float8) / log_width + 1e-9)::integer - d.down AS bucket
+          FROM jaccard_sets s
+         CROSS JOIN (VALUES (0), (1)) AS d(down)
+         CROSS JOIN LATERAL unnest(s.ranks[1 : s.n - (t * s.n + 999) / 1000 + 1]) WITH ORDINALITY AS p(rank, position)
+         WHERE (s.n, s.chunk_id) > (low_n, low_id) AND (s.n, s.chunk_id) <= (high_n, high_id) AND s.n >= min_tokens
+         ORDER BY p.rank
     ), smaller AS MATERIALIZED (       -- is found by its short one
-        SELECT p.rank, p.chunk_id, p.sketch, p.n, p.n * gap AS allowance,
-               floor(ln(p.n::float8) / log_width + 1e-9)::integer AS bucket
-          FROM jaccard_prefixes p
-         WHERE p.position <= p.n - (2 * t * p.n + 999 + t) / (1000 + t) + 1
+        SELECT s.chunk_id, s.n, s.sketch, p.rank, s.n * gap AS allowance,
+               ((s.n - p.position + 1) * (1000 + t) - t * s.n) / t AS most_n,
+               floor(ln(s.n::float8) / log_width + 1e-9)::integer AS bucket
+          FROM jaccard_sets s
+         CROSS JOIN LATERAL unnest(s.ranks[1 : s.n - (2 * t * s.n + 999 + t) / (1000 + t) + 1])
+                            WITH ORDINALITY AS p(rank, position)
+         WHERE s.n >= greatest((t * low_n + 999) / 1000, min_tokens) AND (s.n, s.chunk_id) < (high_n, high_id)
+         ORDER BY p.rank
     ), candidates AS MATERIALIZED (
         SELECT DISTINCT least(a.chunk_id, b.chunk_id) AS x, greatest(a.chunk_id, b.chunk_id) AS y
           FROM larger a JOIN smaller b ON a.rank = b.rank AND a.bucket = b.bucket
-         WHERE b.n >= a.least AND (b.n, b.chunk_id) < (a.n, a.chunk_id)
-           AND (a.sketch <~> b.sketch) <= a.allowance + b.allowance + 1e-6
+         WHERE b.n >= a.least_n AND b.n <= a.most_n AND a.n <= b.most_n
+           AND (b.n < a.n OR b.n = a.n AND b.chunk_id < a.chunk_id)
+           AND (a.sketch <~> b.sketch) <= a.allowance + b.allowance
     )
-    SELECT c.x, c.y, i.k::integer, i.k / (p.n + q.n - i.k)
+    SELECT c.x, c.y, v.common::integer, v.common / (v.total - v.common)
       FROM candidates c
-      JOIN jaccard_sets p ON p.chunk_id = c.x
-      JOIN jaccard_sets q ON q.chunk_id = c.y
-     CROSS JOIN LATERAL (SELECT -(p.members <#> q.members) AS k) AS i
-     WHERE 1000 * i.k >= t * (p.n + q.n - i.k);
+     CROSS JOIN LATERAL (
+           SELECT p.n + q.n AS total,
+                  coalesce(-(p.members <#> q.members),
+                           (SELECT count(*) FROM (SELECT unnest(p.ranks) INTERSECT SELECT unnest(q.ranks)) AS shared)) AS common
+             FROM jaccard_sets p, jaccard_sets q WHERE p.chunk_id = c.x AND q.chunk_id = c.y OFFSET 0) AS v
+     WHERE 1000 * v.common >= t * (v.total - v.common);
 END $$;
 
 --
--- Name: jaccard_pairs_of(bigint[], integer); Type: FUNCTION; Schema: pgembed; Owner: -
+-- Name: jaccard_pairs(integer, integer); Type: FUNCTION; Schema: pgembed; Owner: -
 --
 
-CREATE FUNCTION pgembed.jaccard_pairs_of(chunk_ids bigint[], min_jaccard integer) RETURNS TABLE(chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
+CREATE FUNCTION pgembed.jaccard_pairs(min_jaccard integer, min_tokens integer DEFAULT 0) RETURNS TABLE(chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+    SELECT j.chunk_a, j.chunk_b, j.intersection, j.jaccard
+      FROM jaccard_slices(50000) AS s
+     CROSS JOIN LATERAL jaccard_join(min_jaccard, min_tokens, s.low_n, s.low_id, s.high_n, s.high_id) AS j
+$$;
+
+--
+-- Name: jaccard_pairs_of(bigint[], integer, integer); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.jaccard_pairs_of(chunk_ids bigint[], min_jaccard integer, min_tokens integer DEFAULT 0) RETURNS TABLE(chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pgembed', 'public', 'pg_temp'
     SET enable_mergejoin TO 'off'
@@ -152,83 +205,115 @@ DECLARE
     t   CONSTANT integer := min_jaccard;
     gap CONSTANT double precision := (1000 - t) / (1000.0 + t);
 BEGIN
+    IF EXISTS (SELECT FROM jaccard_sets s
+                WHERE s.chunk_id = ANY (chunk_ids) AND cardinality(s.prefix) < s.n - (t * s.n + 999) / 1000 + 1) THEN
+        RAISE EXCEPTION 'the sets are prepared for a higher threshold than %', t / 1000.0
+              USING HINT = 'Run `pgembed pairs` with this --min-jaccard, or take a higher one.';
+    END IF;
     RETURN QUERY
     WITH given AS MATERIALIZED (
-        SELECT s.* FROM jaccard_sets s WHERE s.chunk_id = ANY (chunk_ids)
+        SELECT s.chunk_id, s.n, s.sketch, s.ranks[1 : s.n - (t * s.n + 999) / 1000 + 1] AS prefix
+          FROM jaccard_sets s WHERE s.chunk_id = ANY (chunk_ids) AND s.n >= min_tokens
     ), candidates AS MATERIALIZED (
-        SELECT DISTINCT least(s.chunk_id, b.chunk_id) AS x, greatest(s.chunk_id, b.chunk_id) AS y
-          FROM given s
-         CROSS JOIN LATERAL unnest(s.ranks[1 : s.n - (t * s.n + 999) / 1000 + 1]) AS u(rank)
+        SELECT DISTINCT least(a.chunk_id, b.chunk_id) AS x, greatest(a.chunk_id, b.chunk_id) AS y
+          FROM given a
          CROSS JOIN LATERAL (
-               SELECT p.chunk_id, p.n, p.sketch FROM jaccard_prefixes p
-                WHERE p.rank = u.rank AND p.n >= (t * s.n + 999) / 1000 AND p.n <= s.n * 1000 / t
-                  AND p.position <= p.n - (t * p.n + 999) / 1000 + 1 AND p.chunk_id <> s.chunk_id
-                  AND (p.sketch <~> s.sketch) <= (p.n + s.n) * gap + 1e-6
+               SELECT s.chunk_id FROM jaccard_sets s
+                WHERE s.prefix && a.prefix
+                  AND s.n BETWEEN greatest((t * a.n + 999) / 1000, min_tokens) AND a.n * 1000 / t
+                  AND s.chunk_id <> a.chunk_id
+                  AND (s.sketch <~> a.sketch) <= (s.n + a.n) * gap + 1e-6
                OFFSET 0) AS b
     )
-    SELECT c.x, c.y, i.k::integer, i.k / (p.n + q.n - i.k)
+    SELECT c.x, c.y, v.common::integer, v.common / (v.total - v.common)
       FROM candidates c
-      JOIN jaccard_sets p ON p.chunk_id = c.x
-      JOIN jaccard_sets q ON q.chunk_id = c.y
-     CROSS JOIN LATERAL (SELECT -(p.members <#> q.members) AS k) AS i
-     WHERE 1000 * i.k >= t * (p.n + q.n - i.k);
+     CROSS JOIN LATERAL (
+           SELECT p.n + q.n AS total,
+                  coalesce(-(p.members <#> q.members),
+                           (SELECT count(*) FROM (SELECT unnest(p.ranks) INTERSECT SELECT unnest(q.ranks)) AS shared)) AS common
+             FROM jaccard_sets p, jaccard_sets q WHERE p.chunk_id = c.x AND q.chunk_id = c.y OFFSET 0) AS v
+     WHERE 1000 * v.common >= t * (v.total - v.common);
 END $$;
 
 --
--- Name: jaccard_prepare(integer); Type: FUNCTION; Schema: pgembed; Owner: -
+-- Name: jaccard_prepare(integer, bigint, bigint, boolean); Type: FUNCTION; Schema: pgembed; Owner: -
 --
 
-CREATE FUNCTION pgembed.jaccard_prepare(min_jaccard integer) RETURNS bigint
+CREATE FUNCTION pgembed.jaccard_prepare(min_jaccard integer, first_id bigint DEFAULT 0, last_id bigint DEFAULT '9223372036854775807'::bigint, queued boolean DEFAULT false) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+DECLARE
+    made bigint;
+BEGIN
+    WITH sets AS MATERIALIZED (
+        SELECT x.chunk_id, count(*)::integer AS n, array_agg(r.rank ORDER BY r.rank) AS ranks, bit_xor(r.sketch) AS sketch
+          FROM (SELECT c.id AS chunk_id, t.token_id
+                  FROM code_chunks c, unnest(c.token_ids) AS t(token_id)
+                 WHERE c.id BETWEEN first_id AND last_id
+                   AND NOT EXISTS (SELECT FROM jaccard_sets s WHERE s.chunk_id = c.id)) AS x
+          JOIN jaccard_ranks r ON r.token_id = x.token_id
+         GROUP BY x.chunk_id
+    ), stored AS (
+        INSERT INTO jaccard_sets (chunk_id, n, ranks, prefix, members, sketch)
+        SELECT s.chunk_id, s.n, s.ranks, s.ranks[1 : s.n - (min_jaccard * s.n + 999) / 1000 + 1],
+               CASE WHEN s.n <= 16000
+                    THEN ('{' || array_to_string(s.ranks, ':1,') || ':1}/1000000000')::sparsevec END,
+               s.sketch
+          FROM sets s
+        RETURNING chunk_id
+    ), waiting AS (
+        INSERT INTO pair_queue (chunk_id) SELECT s.chunk_id FROM stored s WHERE queued
+    )
+    SELECT count(*) INTO made FROM stored;
+    RETURN made;
+END $$;
+
+--
+-- Name: jaccard_rank_tokens(); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.jaccard_rank_tokens() RETURNS bigint
     LANGUAGE plpgsql
     SET search_path TO 'pgembed', 'public', 'pg_temp'
     SET jit TO 'off'
     AS $$
 DECLARE
     lowest integer;
-    made   bigint;
+    given  bigint;
 BEGIN
-    CREATE TEMPORARY TABLE IF NOT EXISTS jaccard_new (chunk_id bigint, token_id integer) ON COMMIT DROP;
-    TRUNCATE pg_temp.jaccard_new;
-    -- sparsevec holds 16,000 non-zero elements; what is larger is told, not dropped in silence
-    INSERT INTO rejected_items (stage, chunk_id, reason, detail)
-    SELECT 'pairs', c.id, 'too_many_tokens', format('%s distinct tokens; the join takes 16,000', c.token_count)
-      FROM code_chunks c WHERE c.token_count > 16000
-    ON CONFLICT DO NOTHING;
-    INSERT INTO pg_temp.jaccard_new
-    SELECT c.id, t.token_id
-      FROM code_chunks c, unnest(c.token_ids) AS t(token_id)
-     WHERE c.token_count BETWEEN 1 AND 16000
-       AND NOT EXISTS (SELECT FROM jaccard_sets s WHERE s.chunk_id = c.id);
-    ANALYZE pg_temp.jaccard_new;
-    SELECT coalesce(min(r.rank), 900000001) INTO lowest FROM jaccard_ranks r;
-    INSERT INTO jaccard_ranks (token_id, rank)
-    SELECT n.token_id, lowest - row_number() OVER (ORDER BY count(*) DESC, n.token_id)
-      FROM pg_temp.jaccard_new n
-     WHERE NOT EXISTS (SELECT FROM jaccard_ranks r WHERE r.token_id = n.token_id)
-     GROUP BY n.token_id;
-    ANALYZE jaccard_ranks;
-    WITH sets AS MATERIALIZED (
-        SELECT x.chunk_id, count(*)::integer AS n, array_agg(r.rank ORDER BY r.rank) AS ranks,
-               bit_xor(set_bit(repeat('0', 256)::bit(256), hashint4(r.rank) & 255, 1)) AS sketch
-          FROM pg_temp.jaccard_new x JOIN jaccard_ranks r ON r.token_id = x.token_id
-         GROUP BY x.chunk_id
-    ), stored AS (
-        INSERT INTO jaccard_sets (chunk_id, n, ranks, members, sketch)
-        SELECT s.chunk_id, s.n, s.ranks,
-               ('{' || array_to_string(s.ranks, ':1,') || ':1}/1000000000')::sparsevec, s.sketch
-          FROM sets s
-        RETURNING chunk_id
-    )
-    INSERT INTO jaccard_prefixes (rank, n, chunk_id, position, sketch)
-    SELECT p.rank, s.n, s.chunk_id, p.position, s.sketch
-      FROM sets s
-     CROSS JOIN LATERAL unnest(s.ranks[1 : s.n - (min_jaccard * s.n + 999) / 1000 + 1])
-                        WITH ORDINALITY AS p(rank, position)
-     ORDER BY p.rank, s.n;
-    SELECT count(DISTINCT x.chunk_id) INTO made FROM pg_temp.jaccard_new x;
-    ANALYZE jaccard_sets, jaccard_prefixes;
-    RETURN made;
+    -- eight digits keep the text of a sparsevec short; its indexes go up to 1,000,000,000
+    SELECT coalesce(min(r.rank), 100000000) INTO lowest FROM jaccard_ranks r;
+    INSERT INTO jaccard_ranks (token_id, rank, sketch)
+    SELECT k.token_id, k.rank, set_bit(repeat('0', 256)::bit(256), hashint4(k.rank) & 255, 1)
+      FROM (SELECT t.token_id, (lowest - row_number() OVER (ORDER BY count(*) DESC, t.token_id))::integer AS rank
+              FROM code_chunks c, unnest(c.token_ids) AS t(token_id)
+             WHERE NOT EXISTS (SELECT FROM jaccard_sets s WHERE s.chunk_id = c.id)
+               AND NOT EXISTS (SELECT FROM jaccard_ranks r WHERE r.token_id = t.token_id)
+             GROUP BY t.token_id) AS k;
+    GET DIAGNOSTICS given = ROW_COUNT;
+    IF given > 0 THEN
+        ANALYZE jaccard_ranks;
+    END IF;
+    RETURN given;
 END $$;
+
+--
+-- Name: jaccard_slices(integer); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.jaccard_slices(size integer) RETURNS TABLE(ordinal integer, low_n integer, low_id bigint, high_n integer, high_id bigint, sets bigint)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+    SELECT (row_number() OVER o)::integer, coalesce(lag(e.n) OVER o, 0), coalesce(lag(e.chunk_id) OVER o, 0),
+           e.n, e.chunk_id, e.place - coalesce(lag(e.place) OVER o, 0)
+      FROM (SELECT s.n, s.chunk_id, row_number() OVER (ORDER BY s.n, s.chunk_id) AS place, count(*) OVER () AS every
+              FROM jaccard_sets s) AS e
+     WHERE e.place % size = 0 OR e.place = e.every
+    WINDOW o AS (ORDER BY e.n, e.chunk_id)
+$$;
 
 --
 -- Name: mining_settings; Type: TABLE; Schema: pgembed; Owner: -
@@ -322,43 +407,57 @@ CREATE FUNCTION pgembed.refresh_triplets() RETURNS bigint
     SET search_path TO 'pgembed', 'public', 'pg_temp'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
-    AS $_$
+    AS $$
 DECLARE
-    salt           CONSTANT bigint := mining_setting('seed')::bigint;
-    near_duplicate CONSTANT double precision := mining_setting('near_duplicate');
-    ratio          CONSTANT double precision := mining_setting('length_ratio');
-    tries          CONSTANT integer := mining_setting('random_candidates')::integer;
-    total          bigint;
+    salt             CONSTANT bytea            := convert_to(mining_setting('seed')::bigint || '/', 'UTF8');
+    near_duplicate   CONSTANT double precision := mining_setting('near_duplicate');
+    min_tokens       CONSTANT integer          := mining_setting('min_tokens');
+    max_tokens       CONSTANT integer          := mining_setting('max_tokens');
+    min_lines        CONSTANT integer          := mining_setting('min_lines');
+    max_lines        CONSTANT integer          := mining_setting('max_lines');
+    min_words        CONSTANT integer          := mining_setting('min_docstring_words');
+    max_words        CONSTANT integer          := mining_setting('max_anchor_words');
+    ratio            CONSTANT double precision := mining_setting('length_ratio');
+    per_docstring    CONSTANT integer          := mining_setting('docstring_negatives');
+    same_file        CONSTANT integer          := mining_setting('same_file_candidates');
+    like_length      CONSTANT integer          := mining_setting('like_length_candidates');
+    positive_least   CONSTANT double precision := mining_setting('code_positive_min');
+    per_code         CONSTANT integer          := mining_setting('code_positives');
+    negative_most    CONSTANT double precision := mining_setting('code_negative_max');
+    total            bigint;
 BEGIN
     PERFORM assign_splits();
     CREATE TEMPORARY TABLE IF NOT EXISTS eligible (
-        chunk_id bigint PRIMARY KEY, sha256 bytea, language text, split text, n integer, described text,
-        bucket integer, slot bigint, slots bigint) ON COMMIT DROP;
+        chunk_id bigint PRIMARY KEY, sha256 bytea, language text, split text, n integer, anchor text, described text,
+        slot bigint) ON COMMIT DROP;
     CREATE TEMPORARY TABLE IF NOT EXISTS tried (
         anchor_id bigint, negative_id bigint, source integer, jaccard double precision) ON COMMIT DROP;
     TRUNCATE pg_temp.eligible, pg_temp.tried;
 
     INSERT INTO pg_temp.eligible
-    SELECT c.id, c.sha256, c.language, p.split, s.n,
-           CASE WHEN w.words BETWEEN mining_setting('min_docstring_words') AND mining_setting('max_docstring_words')
-                THEN lower(regexp_replace(c.docstring, '\s+', ' ', 'g')) END,
-           b.bucket,
-           row_number() OVER ring - 1, count(*) OVER (PARTITION BY c.language, p.split, b.bucket)
+    SELECT c.id, c.sha256, c.language, p.split, s.n, a.anchor,
+           trim(lower(regexp_replace(a.anchor, '\W+', ' ', 'g'))),
+           row_number() OVER (PARTITION BY c.language, p.split ORDER BY s.n, sha256(salt || c.sha256))
       FROM code_chunks c
       JOIN jaccard_sets s ON s.chunk_id = c.id
       JOIN chunk_splits p ON p.chunk_id = c.id AND p.split IS NOT NULL
-     CROSS JOIN LATERAL (SELECT floor(ln(s.n::float8) / ln(1.5))::integer AS bucket) AS b
+     CROSS JOIN LATERAL (SELECT docstring_anchor(c.docstring, max_words) AS text OFFSET 0) AS d
      CROSS JOIN LATERAL (
-           SELECT cardinality(regexp_split_to_array(trim(coalesce(c.docstring, '')), '\s+')) AS words) AS w
+           SELECT CASE WHEN d.text ~ ('^(\S+\s+){' || min_words - 1 || '}\S')
+                        AND NOT EXISTS (SELECT FROM mining_exclusions e
+                                         WHERE e.enabled AND e.field = 'docstring' AND c.docstring ~ e.pattern)
+                       THEN d.text END AS anchor OFFSET 0) AS a
      WHERE c.kind IN ('function', 'method')
-       AND s.n BETWEEN mining_setting('min_tokens') AND mining_setting('max_tokens')
-       AND c.line_count BETWEEN mining_setting('min_lines') AND mining_setting('max_lines')
-       AND (mining_setting('exclude_tests') = 0 OR EXISTS (
-            SELECT FROM chunk_locations l
-             WHERE l.chunk_id = c.id
-               AND l.path !~ '(^|/)(tests?|testing|__tests__|spec)/|(^|/)(test_[^/]*|conftest\.py)$|[._](test|spec)\.[a-z]+$'))
-    WINDOW ring AS (PARTITION BY c.language, p.split, b.bucket
-                        ORDER BY hashtextextended(encode(c.sha256, 'hex'), salt), c.sha256);
+       AND s.n BETWEEN min_tokens AND max_tokens
+       AND c.line_count BETWEEN min_lines AND max_lines
+       AND NOT EXISTS (SELECT FROM mining_exclusions e
+                        WHERE e.enabled AND CASE e.field WHEN 'language' THEN c.language WHEN 'symbol' THEN c.symbol
+                                                         WHEN 'body' THEN c.body END ~ e.pattern)
+       AND EXISTS (SELECT FROM chunk_locations l
+                    WHERE l.chunk_id = c.id
+                      AND NOT EXISTS (SELECT FROM mining_exclusions e
+                                       WHERE e.enabled AND e.field = 'path' AND l.path ~ e.pattern));
+    CREATE INDEX ON pg_temp.eligible (language, split, slot);
     ANALYZE pg_temp.eligible;
 
     -- what is tried as a negative: 1 look-alikes, 2 the same file, 3 like length
@@ -370,45 +469,41 @@ BEGIN
       JOIN pg_temp.eligible y ON y.chunk_id = d.b AND y.split = x.split AND y.language = x.language
      WHERE d.jaccard < near_duplicate;
     INSERT INTO pg_temp.tried
-    SELECT q.anchor_id, q.negative_id, q.source, k.common / (p.n + r.n - k.common)
+    SELECT q.anchor_id, q.negative_id, q.source, k.common / (k.n - k.common)
       FROM (
-        SELECT DISTINCT ON (anchor_id, negative_id) anchor_id, negative_id, source
+        SELECT anchor_id, negative_id, min(source) AS source
           FROM (
-            -- at most 40 of a file, those that begin nearest to the anchor
-            SELECT anchor_id, negative_id, 2 AS source
+            SELECT f.anchor_id, f.negative_id, 2 AS source
               FROM (SELECT a.chunk_id AS anchor_id, b.chunk_id AS negative_id,
                            row_number() OVER (PARTITION BY a.chunk_id, a.source_id, a.path
-                                                  ORDER BY abs(a.start_line - b.start_line), b.start_line) AS near
+                                                  ORDER BY abs(a.start_line - b.start_line), b.start_line, y.sha256) AS near
                       FROM chunk_locations a
                       JOIN pg_temp.eligible x ON x.chunk_id = a.chunk_id
                       JOIN chunk_locations b ON b.source_id = a.source_id AND b.path = a.path AND b.chunk_id <> a.chunk_id
-                      JOIN pg_temp.eligible y ON y.chunk_id = b.chunk_id) AS f
-             WHERE near <= 40
+                      JOIN pg_temp.eligible y ON y.chunk_id = b.chunk_id AND y.split = x.split AND y.language = x.language
+                                             AND y.n BETWEEN x.n / ratio AND x.n * ratio) AS f
+             WHERE f.near <= same_file
             UNION ALL
             SELECT x.chunk_id, y.chunk_id, 3
-              FROM (SELECT e.*, ((hashtextextended(encode(e.sha256, 'hex'), salt # (7919 * d)::bigint)
-                                  & 9223372036854775807) % e.slots) AS wanted
-                      FROM pg_temp.eligible e CROSS JOIN generate_series(1, tries) AS d OFFSET 0) AS x
-              JOIN pg_temp.eligible y ON y.language = x.language AND y.split = x.split AND y.bucket = x.bucket
-                                     AND y.slot = x.wanted
-             WHERE y.chunk_id <> x.chunk_id
+              FROM pg_temp.eligible x
+             CROSS JOIN generate_series(-like_length / 2, (like_length + 1) / 2) AS d(step)
+              JOIN pg_temp.eligible y ON y.language = x.language AND y.split = x.split AND y.slot = x.slot + d.step
+             WHERE d.step <> 0 AND y.n BETWEEN x.n / ratio AND x.n * ratio
           ) AS every
-         ORDER BY anchor_id, negative_id, source
+         GROUP BY anchor_id, negative_id
       ) AS q
-      JOIN pg_temp.eligible x ON x.chunk_id = q.anchor_id
-      JOIN pg_temp.eligible y ON y.chunk_id = q.negative_id AND y.split = x.split AND y.language = x.language
-      JOIN jaccard_sets p ON p.chunk_id = q.anchor_id
-      JOIN jaccard_sets r ON r.chunk_id = q.negative_id
-     CROSS JOIN LATERAL (SELECT -(p.members <#> r.members) AS common) AS k
-     WHERE k.common / (p.n + r.n - k.common) < near_duplicate;
+     -- a fence: one look at each of the two sets by its key
+     CROSS JOIN LATERAL (SELECT p.n + r.n AS n, -(p.members <#> r.members) AS common
+                           FROM jaccard_sets p, jaccard_sets r
+                          WHERE p.chunk_id = q.anchor_id AND r.chunk_id = q.negative_id OFFSET 0) AS k
+     WHERE k.common / (k.n - k.common) < near_duplicate;
     ANALYZE pg_temp.tried;
 
     DELETE FROM triplet_candidates;
     INSERT INTO triplet_candidates (ordinal, kind, split, anchor_id, positive_id, negative_id,
-                                    positive_jaccard, negative_jaccard, rule)
+                                    positive_jaccard, negative_jaccard, rule, anchor)
     WITH described AS (
-        SELECT t.anchor_id, t.anchor_id AS positive_id, t.negative_id, 1::float8 AS positive_jaccard, t.jaccard,
-               (ARRAY['look-alike', 'same file', 'like length'])[min(t.source)] AS rule,
+        SELECT t.anchor_id, t.negative_id, t.jaccard, min(t.source) AS source,
                row_number() OVER (PARTITION BY t.anchor_id ORDER BY t.jaccard DESC, y.sha256) AS hardness
           FROM pg_temp.tried t
           JOIN pg_temp.eligible x ON x.chunk_id = t.anchor_id
@@ -420,26 +515,28 @@ BEGIN
         SELECT t.anchor_id, t.negative_id AS positive_id, t.jaccard,
                row_number() OVER (PARTITION BY t.anchor_id ORDER BY t.jaccard DESC, y.sha256) AS nearness
           FROM pg_temp.tried t JOIN pg_temp.eligible y ON y.chunk_id = t.negative_id
-         WHERE t.source = 1 AND t.jaccard >= mining_setting('code_positive_min')
+         WHERE t.source = 1 AND t.jaccard >= positive_least
     ), unlike AS (
         SELECT t.anchor_id, t.negative_id, t.jaccard,
                row_number() OVER (PARTITION BY t.anchor_id ORDER BY t.jaccard DESC, y.sha256) AS hardness
           FROM pg_temp.tried t
           JOIN pg_temp.eligible x ON x.chunk_id = t.anchor_id
           JOIN pg_temp.eligible y ON y.chunk_id = t.negative_id
-         WHERE t.jaccard <= mining_setting('code_negative_max') AND y.n BETWEEN x.n / ratio AND x.n * ratio
+         WHERE t.jaccard <= negative_most AND (x.described IS NULL OR y.described IS DISTINCT FROM x.described)
+         GROUP BY t.anchor_id, t.negative_id, t.jaccard, y.sha256
     ), every AS (
-        SELECT 'docstring' AS kind, d.anchor_id, d.positive_id, d.negative_id, d.positive_jaccard,
-               d.jaccard AS negative_jaccard, 'docstring / ' || d.rule AS rule
-          FROM described d WHERE d.hardness <= mining_setting('docstring_negatives')
+        SELECT 'docstring' AS kind, d.anchor_id, d.anchor_id AS positive_id, d.negative_id, 1::float8 AS positive_jaccard,
+               d.jaccard AS negative_jaccard,
+               'docstring / ' || (ARRAY['look-alike', 'same file', 'like length'])[d.source] AS rule
+          FROM described d WHERE d.hardness <= per_docstring
         UNION ALL
         SELECT 'code', p.anchor_id, p.positive_id, u.negative_id, p.jaccard, u.jaccard, 'look-alike / shares little'
           FROM nearest p JOIN unlike u ON u.anchor_id = p.anchor_id AND u.hardness = p.nearness
-         WHERE p.nearness <= mining_setting('code_positives')
+         WHERE p.nearness <= per_code
     )
-    SELECT row_number() OVER (ORDER BY hashtextextended(e.kind || encode(x.sha256 || y.sha256 || z.sha256, 'hex'), salt),
-                                       x.sha256, y.sha256, z.sha256, e.kind),
-           e.kind, x.split, e.anchor_id, e.positive_id, e.negative_id, e.positive_jaccard, e.negative_jaccard, e.rule
+    SELECT row_number() OVER (ORDER BY sha256(salt || x.sha256 || y.sha256 || z.sha256 || convert_to(e.kind, 'UTF8'))),
+           e.kind, x.split, e.anchor_id, e.positive_id, e.negative_id, e.positive_jaccard, e.negative_jaccard, e.rule,
+           CASE WHEN e.kind = 'docstring' THEN x.anchor END
       FROM every e
       JOIN pg_temp.eligible x ON x.chunk_id = e.anchor_id
       JOIN pg_temp.eligible y ON y.chunk_id = e.positive_id
@@ -447,7 +544,7 @@ BEGIN
     GET DIAGNOSTICS total = ROW_COUNT;
     ANALYZE triplet_candidates;
     RETURN total;
-END $_$;
+END $$;
 
 --
 -- Name: search(public.vector, integer, text, text, text, text, bigint, boolean); Type: FUNCTION; Schema: pgembed; Owner: -
@@ -628,6 +725,15 @@ $$;
 --
 
 COMMENT ON FUNCTION pgembed.source_id(name text) IS 'Id of the source of this name; 0 where there is none';
+
+--
+-- Name: split_of(text, text); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.split_of(source text, path text) RETURNS text
+    LANGUAGE sql STABLE STRICT
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    RETURN (SELECT CASE WHEN ((h.u)::double precision < pgembed.mining_setting('train_share'::text)) THEN 'train'::text WHEN ((h.u)::double precision < (pgembed.mining_setting('train_share'::text) + pgembed.mining_setting('validation_share'::text))) THEN 'validation'::text ELSE 'test'::text END AS "case" FROM (SELECT ((((('x0'::text || encode(substr(sha256(convert_to(concat_ws('/'::text, (pgembed.mining_setting('seed'::text))::bigint, split_of.source, split_of.path), 'UTF8'::name)), 1, 4), 'hex'::text)))::bit(36))::bigint)::numeric / 4294967296.0) AS u) h);
 
 --
 -- Name: swap_settings(jsonb); Type: FUNCTION; Schema: pgembed; Owner: -
@@ -854,24 +960,13 @@ ALTER TABLE pgembed.generations ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY
 );
 
 --
--- Name: jaccard_prefixes; Type: TABLE; Schema: pgembed; Owner: -
---
-
-CREATE TABLE pgembed.jaccard_prefixes (
-    rank integer NOT NULL,
-    n integer NOT NULL,
-    chunk_id bigint NOT NULL,
-    "position" integer NOT NULL,
-    sketch bit(256) NOT NULL
-);
-
---
 -- Name: jaccard_ranks; Type: TABLE; Schema: pgembed; Owner: -
 --
 
 CREATE TABLE pgembed.jaccard_ranks (
     token_id integer NOT NULL,
-    rank integer NOT NULL
+    rank integer NOT NULL,
+    sketch bit(256) NOT NULL
 );
 
 --
@@ -882,9 +977,30 @@ CREATE TABLE pgembed.jaccard_sets (
     chunk_id bigint NOT NULL,
     n integer NOT NULL,
     ranks integer[] NOT NULL,
-    members public.sparsevec NOT NULL,
-    sketch bit(256) NOT NULL,
-    paired boolean DEFAULT false NOT NULL
+    prefix integer[] NOT NULL,
+    members public.sparsevec,
+    sketch bit(256) NOT NULL
+);
+
+--
+-- Name: mining_exclusions; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.mining_exclusions (
+    name text NOT NULL,
+    field text NOT NULL,
+    pattern text NOT NULL,
+    reason text NOT NULL,
+    enabled boolean DEFAULT true NOT NULL,
+    CONSTRAINT mining_exclusions_field_check CHECK ((field = ANY (ARRAY['path'::text, 'language'::text, 'symbol'::text, 'body'::text, 'docstring'::text])))
+);
+
+--
+-- Name: pair_queue; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.pair_queue (
+    chunk_id bigint NOT NULL
 );
 
 --
@@ -893,11 +1009,18 @@ CREATE TABLE pgembed.jaccard_sets (
 
 CREATE TABLE pgembed.pair_runs (
     id bigint NOT NULL,
+    mode text NOT NULL,
+    state text NOT NULL,
     min_jaccard double precision NOT NULL,
-    chunks bigint NOT NULL,
-    pairs bigint NOT NULL,
-    seconds double precision NOT NULL,
-    finished_at timestamp with time zone DEFAULT now() NOT NULL
+    min_tokens integer NOT NULL,
+    chunks bigint DEFAULT 0 NOT NULL,
+    sets bigint DEFAULT 0 NOT NULL,
+    pairs bigint DEFAULT 0 NOT NULL,
+    seconds double precision DEFAULT 0 NOT NULL,
+    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    finished_at timestamp with time zone,
+    CONSTRAINT pair_runs_mode_check CHECK ((mode = ANY (ARRAY['full'::text, 'incremental'::text, 'raise'::text]))),
+    CONSTRAINT pair_runs_state_check CHECK ((state = ANY (ARRAY['preparing'::text, 'joining'::text, 'finished'::text])))
 );
 
 --
@@ -911,6 +1034,21 @@ ALTER TABLE pgembed.pair_runs ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MINVALUE
     NO MAXVALUE
     CACHE 1
+);
+
+--
+-- Name: pair_slices; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.pair_slices (
+    run_id bigint NOT NULL,
+    ordinal integer NOT NULL,
+    low_n integer NOT NULL,
+    low_id bigint NOT NULL,
+    high_n integer NOT NULL,
+    high_id bigint NOT NULL,
+    sets bigint NOT NULL,
+    pairs bigint
 );
 
 --
@@ -1070,6 +1208,7 @@ CREATE TABLE pgembed.triplet_candidates (
     positive_jaccard double precision NOT NULL,
     negative_jaccard double precision NOT NULL,
     rule text NOT NULL,
+    anchor text,
     CONSTRAINT triplet_candidates_kind_check CHECK ((kind = ANY (ARRAY['code'::text, 'docstring'::text])))
 );
 
@@ -1114,7 +1253,7 @@ CREATE VIEW pgembed.triplets_docstring AS
     t.anchor_id,
     t.positive_id,
     t.negative_id,
-    a.docstring AS anchor,
+    t.anchor,
     a.body AS positive,
     n.body AS negative,
     t.positive_jaccard,
@@ -1130,7 +1269,7 @@ CREATE VIEW pgembed.triplets_docstring AS
 -- Name: VIEW triplets_docstring; Type: COMMENT; Schema: pgembed; Owner: -
 --
 
-COMMENT ON VIEW pgembed.triplets_docstring IS 'Anchor: a docstring. Positive: its body without it. Negative: a look-alike body.';
+COMMENT ON VIEW pgembed.triplets_docstring IS 'Anchor: first paragraph of a docstring. Positive: its body without it. Negative: a look-alike body.';
 
 --
 -- Name: triplets; Type: VIEW; Schema: pgembed; Owner: -
@@ -1279,6 +1418,13 @@ ALTER TABLE ONLY pgembed.jaccard_sets
     ADD CONSTRAINT jaccard_sets_pkey PRIMARY KEY (chunk_id);
 
 --
+-- Name: mining_exclusions mining_exclusions_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.mining_exclusions
+    ADD CONSTRAINT mining_exclusions_pkey PRIMARY KEY (name);
+
+--
 -- Name: mining_settings mining_settings_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
 --
 
@@ -1286,11 +1432,25 @@ ALTER TABLE ONLY pgembed.mining_settings
     ADD CONSTRAINT mining_settings_pkey PRIMARY KEY (name);
 
 --
+-- Name: pair_queue pair_queue_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.pair_queue
+    ADD CONSTRAINT pair_queue_pkey PRIMARY KEY (chunk_id);
+
+--
 -- Name: pair_runs pair_runs_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
 --
 
 ALTER TABLE ONLY pgembed.pair_runs
     ADD CONSTRAINT pair_runs_pkey PRIMARY KEY (id);
+
+--
+-- Name: pair_slices pair_slices_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.pair_slices
+    ADD CONSTRAINT pair_slices_pkey PRIMARY KEY (run_id, ordinal);
 
 --
 -- Name: rejected_items rejected_items_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
@@ -1399,22 +1559,16 @@ CREATE INDEX code_embeddings_embedding_idx ON ONLY pgembed.code_embeddings USING
 CREATE UNIQUE INDEX generations_one_active_idx ON pgembed.generations USING btree (state) WHERE (state = 'active'::text);
 
 --
--- Name: jaccard_prefixes_chunk_id_idx; Type: INDEX; Schema: pgembed; Owner: -
+-- Name: jaccard_sets_n_idx; Type: INDEX; Schema: pgembed; Owner: -
 --
 
-CREATE INDEX jaccard_prefixes_chunk_id_idx ON pgembed.jaccard_prefixes USING btree (chunk_id);
+CREATE INDEX jaccard_sets_n_idx ON pgembed.jaccard_sets USING btree (n, chunk_id);
 
 --
--- Name: jaccard_prefixes_rank_idx; Type: INDEX; Schema: pgembed; Owner: -
+-- Name: jaccard_sets_prefix_idx; Type: INDEX; Schema: pgembed; Owner: -
 --
 
-CREATE INDEX jaccard_prefixes_rank_idx ON pgembed.jaccard_prefixes USING btree (rank, n) INCLUDE (chunk_id, "position", sketch);
-
---
--- Name: jaccard_sets_unpaired_idx; Type: INDEX; Schema: pgembed; Owner: -
---
-
-CREATE INDEX jaccard_sets_unpaired_idx ON pgembed.jaccard_sets USING btree (chunk_id) WHERE (NOT paired);
+CREATE INDEX jaccard_sets_prefix_idx ON pgembed.jaccard_sets USING gin (prefix);
 
 --
 -- Name: triplet_candidates_anchor_id_idx; Type: INDEX; Schema: pgembed; Owner: -
@@ -1439,6 +1593,12 @@ CREATE INDEX triplet_candidates_negative_id_idx ON pgembed.triplet_candidates US
 --
 
 CREATE INDEX triplet_candidates_positive_id_idx ON pgembed.triplet_candidates USING btree (positive_id);
+
+--
+-- Name: code_chunks code_chunks_forget_token_set; Type: TRIGGER; Schema: pgembed; Owner: -
+--
+
+CREATE TRIGGER code_chunks_forget_token_set AFTER UPDATE OF token_ids ON pgembed.code_chunks FOR EACH ROW WHEN ((old.token_ids IS DISTINCT FROM new.token_ids)) EXECUTE FUNCTION pgembed.forget_token_set();
 
 --
 -- Name: active_generation active_generation_generation_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
@@ -1518,18 +1678,25 @@ ALTER TABLE ONLY pgembed.generations
     ADD CONSTRAINT generations_encoder_id_fkey FOREIGN KEY (encoder_id) REFERENCES pgembed.encoders(id);
 
 --
--- Name: jaccard_prefixes jaccard_prefixes_chunk_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
---
-
-ALTER TABLE ONLY pgembed.jaccard_prefixes
-    ADD CONSTRAINT jaccard_prefixes_chunk_id_fkey FOREIGN KEY (chunk_id) REFERENCES pgembed.jaccard_sets(chunk_id) ON DELETE CASCADE;
-
---
 -- Name: jaccard_sets jaccard_sets_chunk_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
 --
 
 ALTER TABLE ONLY pgembed.jaccard_sets
     ADD CONSTRAINT jaccard_sets_chunk_id_fkey FOREIGN KEY (chunk_id) REFERENCES pgembed.code_chunks(id) ON DELETE CASCADE;
+
+--
+-- Name: pair_queue pair_queue_chunk_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.pair_queue
+    ADD CONSTRAINT pair_queue_chunk_id_fkey FOREIGN KEY (chunk_id) REFERENCES pgembed.jaccard_sets(chunk_id) ON DELETE CASCADE;
+
+--
+-- Name: pair_slices pair_slices_run_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.pair_slices
+    ADD CONSTRAINT pair_slices_run_id_fkey FOREIGN KEY (run_id) REFERENCES pgembed.pair_runs(id) ON DELETE CASCADE;
 
 --
 -- Name: rejected_items rejected_items_chunk_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -

@@ -17,6 +17,7 @@ def pairs(
         float, typer.Option("--min-jaccard", min=0.1, max=1.0, help="Least Jaccard similarity of a pair.")
     ] = 0.5,
     full: Annotated[bool, typer.Option("--full", help="Do everything again, not only what is new.")] = False,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Connections that share a full run.")] = 1,
     dsn: DsnOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -27,14 +28,16 @@ def pairs(
     \b
     Examples:
         pgembed pairs
-        pgembed pairs --min-jaccard 0.4 --full
+        pgembed pairs --min-jaccard 0.4 --jobs 2
+        pgembed pairs --full --json
     """
     from pgembed.mining.pairs import find_pairs
     from pgembed.mining.triplets import are_stale, refresh_triplets
 
     with connection(dsn) as conn:
-        report = find_pairs(conn, min_jaccard=min_jaccard, full=full, progress=show_progress())
-        triplets = refresh_triplets(conn) if report.chunks or full or are_stale(conn) else None
+        progress = show_progress()
+        report = find_pairs(conn, min_jaccard=min_jaccard, jobs=jobs, full=full, progress=progress)
+        triplets = refresh_triplets(conn, progress) if report.chunks or full or are_stale(conn) else None
     if as_json:
         print_json({**vars(report), "triplets": triplets})
     elif not report.chunks:

@@ -6,7 +6,7 @@ The SQL files are the source; a test holds these against the migrated schema (Al
 from datetime import datetime
 from typing import Any
 
-from pgvector.sqlalchemy import VECTOR
+from pgvector.sqlalchemy import SPARSEVEC, VECTOR
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -24,6 +24,7 @@ from sqlalchemy import (
     literal_column,
     text,
 )
+from sqlalchemy.dialects.postgresql import BIT as PG_BIT
 from sqlalchemy.dialects.postgresql import BYTEA, JSONB, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -266,4 +267,125 @@ class RejectedItem(_Identified, Base):
     created_at: Mapped[datetime] = _now()
     __table_args__ = (
         UniqueConstraint("stage", "source_id", "path", "chunk_id", "reason", postgresql_nulls_not_distinct=True),
+    )
+
+
+class MiningSetting(Base):
+    """What mining is told, in numbers."""
+
+    __tablename__ = "mining_settings"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float]
+    description: Mapped[str]
+
+
+class MiningExclusion(Base):
+    """What mining leaves out, in patterns."""
+
+    __tablename__ = "mining_exclusions"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    field: Mapped[str]
+    pattern: Mapped[str]
+    reason: Mapped[str]
+    enabled: Mapped[bool] = mapped_column(server_default=text("true"))
+
+
+class JaccardRank(Base):
+    """A token's place in the order of the Jaccard join."""
+
+    __tablename__ = "jaccard_ranks"
+    token_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    rank: Mapped[int] = mapped_column(unique=True)
+    sketch: Mapped[str] = mapped_column(PG_BIT(256))
+
+
+class JaccardSet(Base):
+    """A chunk's token set, in the forms that the join's filters need."""
+
+    __tablename__ = "jaccard_sets"
+    chunk_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(CodeChunk.id, ondelete="CASCADE"), primary_key=True)
+    n: Mapped[int]
+    ranks: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    prefix: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    members: Mapped[Any | None] = mapped_column(SPARSEVEC)
+    sketch: Mapped[str] = mapped_column(PG_BIT(256))
+    __table_args__ = (
+        Index("jaccard_sets_n_idx", "n", "chunk_id"),
+        Index("jaccard_sets_prefix_idx", "prefix", postgresql_using="gin"),
+    )
+
+
+class QueuedPair(Base):
+    """A set whose pairs with all others are still to be found."""
+
+    __tablename__ = "pair_queue"
+    chunk_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey(JaccardSet.chunk_id, ondelete="CASCADE"), primary_key=True
+    )
+
+
+def _zero() -> Any:
+    return mapped_column(BigInteger, server_default=text("0"))
+
+
+class PairRun(_Identified, Base):
+    """A run of the Jaccard join: with which threshold, over how much."""
+
+    __tablename__ = "pair_runs"
+    mode: Mapped[str]
+    state: Mapped[str]
+    min_jaccard: Mapped[float]
+    min_tokens: Mapped[int]
+    chunks: Mapped[int] = _zero()
+    sets: Mapped[int] = _zero()
+    pairs: Mapped[int] = _zero()
+    seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    started_at: Mapped[datetime] = _now()
+    finished_at: Mapped[datetime | None]
+
+
+class PairSlice(Base):
+    """A slice of a full run."""
+
+    __tablename__ = "pair_slices"
+    run_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(PairRun.id, ondelete="CASCADE"), primary_key=True)
+    ordinal: Mapped[int] = mapped_column(primary_key=True)
+    low_n: Mapped[int]
+    low_id: Mapped[int] = mapped_column(BigInteger)
+    high_n: Mapped[int]
+    high_id: Mapped[int] = mapped_column(BigInteger)
+    sets: Mapped[int] = mapped_column(BigInteger)
+    pairs: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class ChunkSplit(Base):
+    """Which split a chunk is in; null: in none, and why."""
+
+    __tablename__ = "chunk_splits"
+    chunk_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(CodeChunk.id, ondelete="CASCADE"), primary_key=True)
+    cluster: Mapped[bytes]
+    split: Mapped[str | None]
+    reason: Mapped[str | None]
+    __table_args__ = (Index("chunk_splits_split_idx", "split"),)
+
+
+class TripletCandidate(Base):
+    """A triplet by its chunks' ids; the views add the texts."""
+
+    __tablename__ = "triplet_candidates"
+    ordinal: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    kind: Mapped[str]
+    split: Mapped[str]
+    anchor_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(CodeChunk.id, ondelete="CASCADE"))
+    positive_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(CodeChunk.id, ondelete="CASCADE"))
+    negative_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(CodeChunk.id, ondelete="CASCADE"))
+    positive_jaccard: Mapped[float]
+    negative_jaccard: Mapped[float]
+    rule: Mapped[str]
+    anchor: Mapped[str | None]
+    __table_args__ = (
+        Index("triplet_candidates_kind_idx", "kind", "ordinal"),
+        Index("triplet_candidates_anchor_id_idx", "anchor_id"),
+        Index("triplet_candidates_positive_id_idx", "positive_id"),
+        Index("triplet_candidates_negative_id_idx", "negative_id"),
     )

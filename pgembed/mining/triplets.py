@@ -9,6 +9,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from pgembed.db.sql import query
+from pgembed.progress import SILENT, Progress
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ class Count:
     negative_jaccard: float
 
 
-def refresh_triplets(conn: psycopg.Connection) -> int:
+def refresh_triplets(conn: psycopg.Connection, progress: Progress = SILENT) -> int:
     """Rebuild splits and triplets from pairs and settings, in one transaction; return how many triplets there are."""
+    progress.say("choosing splits and triplets")
     with conn.transaction():
         row = conn.execute(query("refresh_triplets")).fetchone()
     assert row is not None  # noqa: S101 - a function's result is a row

@@ -6,49 +6,105 @@ SELECT pg_try_advisory_lock(hashtextextended('pgembed.pairs', 0));
 -- name: pairs_unlock
 SELECT pg_advisory_unlock(hashtextextended('pgembed.pairs', 0));
 
--- name: last_pair_threshold
-SELECT min_jaccard FROM pgembed.pair_runs ORDER BY id DESC LIMIT 1;
+-- name: notice_lost_clients
+-- A statement of a client that was killed ends within two seconds, and its locks with it.
+SET client_connection_check_interval = '2s';
 
--- name: near_duplicate_setting
-SELECT value FROM pgembed.mining_settings WHERE name = 'near_duplicate';
+-- name: pair_settings
+SELECT pgembed.mining_setting('near_duplicate'), pgembed.mining_setting('pairs_min_tokens')::integer;
+
+-- name: last_pair_run
+SELECT id, mode, state, min_jaccard, min_tokens FROM pgembed.pair_runs ORDER BY id DESC LIMIT 1;
+
+-- name: pairs_to_do
+-- Chunks without a set, sets there are, sets when everything was last compared, and sets in the queue.
+SELECT (SELECT count(*) FROM pgembed.code_chunks c
+         WHERE c.token_count > 0 AND NOT EXISTS (SELECT FROM pgembed.jaccard_sets s WHERE s.chunk_id = c.id)),
+       (SELECT count(*) FROM pgembed.jaccard_sets),
+       coalesce((SELECT sets FROM pgembed.pair_runs WHERE mode = 'full' ORDER BY id DESC LIMIT 1), 0),
+       (SELECT count(*) FROM pgembed.pair_queue);
 
 -- name: reset_pairs
-TRUNCATE pgembed.candidate_pairs, pgembed.jaccard_prefixes, pgembed.jaccard_sets, pgembed.jaccard_ranks;
+TRUNCATE pgembed.candidate_pairs, pgembed.pair_queue, pgembed.jaccard_sets, pgembed.jaccard_ranks;
+
+-- name: begin_full_run
+INSERT INTO pgembed.pair_runs (mode, state, min_jaccard, min_tokens)
+VALUES ('full', 'preparing', %(min_jaccard)s, %(min_tokens)s)
+RETURNING id;
 
 -- name: raise_threshold
 DELETE FROM pgembed.candidate_pairs WHERE jaccard < %(min_jaccard)s;
 
+-- name: rank_tokens
+SELECT pgembed.jaccard_rank_tokens();
+
+-- name: chunk_ranges
+-- The chunks without a set, in ranges of ids.
+SELECT min(id), max(id), count(*)
+  FROM (SELECT c.id, (row_number() OVER (ORDER BY c.id) - 1) / %(size)s AS part
+          FROM pgembed.code_chunks c
+         WHERE c.token_count > 0 AND NOT EXISTS (SELECT FROM pgembed.jaccard_sets s WHERE s.chunk_id = c.id)) AS numbered
+ GROUP BY part
+ ORDER BY part;
+
 -- name: prepare_sets
-SELECT pgembed.jaccard_prepare(%(thousandths)s);
+SELECT pgembed.jaccard_prepare(%(thousandths)s, %(first)s, %(last)s, %(queued)s);
 
--- name: count_unpaired
-SELECT count(*) FILTER (WHERE NOT paired), count(*) FROM pgembed.jaccard_sets;
+-- name: plan_slices
+WITH planned AS (
+    INSERT INTO pgembed.pair_slices (run_id, ordinal, low_n, low_id, high_n, high_id, sets)
+    SELECT %(run_id)s, s.* FROM pgembed.jaccard_slices(%(size)s) AS s
+)
+UPDATE pgembed.pair_runs SET state = 'joining' WHERE id = %(run_id)s;
 
--- name: pair_all
-INSERT INTO pgembed.candidate_pairs (chunk_a, chunk_b, intersection, jaccard)
-SELECT chunk_a, chunk_b, intersection, jaccard FROM pgembed.jaccard_pairs(%(thousandths)s)
-ON CONFLICT DO NOTHING;
+-- name: open_slices
+-- Large sets first: theirs take longest, which balances the workers.
+SELECT ordinal, sets FROM pgembed.pair_slices WHERE run_id = %(run_id)s AND pairs IS NULL ORDER BY ordinal DESC;
 
--- name: mark_all_paired
-UPDATE pgembed.jaccard_sets SET paired = true WHERE NOT paired;
-
--- name: next_unpaired
-SELECT chunk_id FROM pgembed.jaccard_sets WHERE NOT paired ORDER BY chunk_id LIMIT %(slice)s;
+-- name: lock_slice
+SELECT low_n, low_id, high_n, high_id FROM pgembed.pair_slices
+ WHERE run_id = %(run_id)s AND ordinal = %(ordinal)s AND pairs IS NULL
+   FOR UPDATE;
 
 -- name: pair_slice
 INSERT INTO pgembed.candidate_pairs (chunk_a, chunk_b, intersection, jaccard)
-SELECT chunk_a, chunk_b, intersection, jaccard FROM pgembed.jaccard_pairs_of(%(chunk_ids)s, %(thousandths)s)
+SELECT chunk_a, chunk_b, intersection, jaccard
+  FROM pgembed.jaccard_join(%(thousandths)s, %(min_tokens)s, %(low_n)s, %(low_id)s, %(high_n)s, %(high_id)s)
 ON CONFLICT DO NOTHING;
 
--- name: mark_paired
-UPDATE pgembed.jaccard_sets SET paired = true WHERE chunk_id = ANY(%(chunk_ids)s);
+-- name: close_slice
+UPDATE pgembed.pair_slices SET pairs = %(pairs)s WHERE run_id = %(run_id)s AND ordinal = %(ordinal)s;
+
+-- name: finish_full_run
+UPDATE pgembed.pair_runs r
+   SET state = 'finished', finished_at = now(), seconds = %(seconds)s, chunks = s.sets, sets = s.sets, pairs = s.pairs
+  FROM (SELECT coalesce(sum(sets), 0) AS sets, coalesce(sum(pairs), 0) AS pairs
+          FROM pgembed.pair_slices WHERE run_id = %(run_id)s) AS s
+ WHERE r.id = %(run_id)s
+RETURNING r.chunks, r.pairs;
+
+-- name: next_in_queue
+SELECT chunk_id FROM pgembed.pair_queue ORDER BY chunk_id LIMIT %(size)s;
+
+-- name: pair_chunks
+INSERT INTO pgembed.candidate_pairs (chunk_a, chunk_b, intersection, jaccard)
+SELECT chunk_a, chunk_b, intersection, jaccard
+  FROM pgembed.jaccard_pairs_of(%(chunk_ids)s, %(thousandths)s, %(min_tokens)s)
+ON CONFLICT DO NOTHING;
+
+-- name: leave_queue
+DELETE FROM pgembed.pair_queue WHERE chunk_id = ANY(%(chunk_ids)s);
 
 -- name: record_pair_run
-INSERT INTO pgembed.pair_runs (min_jaccard, chunks, pairs, seconds)
-VALUES (%(min_jaccard)s, %(chunks)s, %(pairs)s, %(seconds)s);
+INSERT INTO pgembed.pair_runs (mode, state, min_jaccard, min_tokens, chunks, sets, pairs, seconds, finished_at)
+SELECT %(mode)s, 'finished', %(min_jaccard)s, %(min_tokens)s, %(chunks)s, count(*), %(pairs)s, %(seconds)s, now()
+  FROM pgembed.jaccard_sets;
 
 -- name: count_pairs
 SELECT count(*) FROM pgembed.candidate_pairs;
+
+-- name: analyze_sets
+ANALYZE pgembed.jaccard_sets;
 
 -- name: analyze_pairs
 ANALYZE pgembed.candidate_pairs;

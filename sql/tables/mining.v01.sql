@@ -1,34 +1,55 @@
--- Tables of mining, version 1: the settings, what the Jaccard join prepares, and what the triplet views stand on.
+-- Tables of mining, version 1: what it is told, what the Jaccard join prepares, and what the triplet views stand on.
 
--- What mining is told. A person may read and UPDATE these; `pgembed triplets --refresh` then applies them.
+-- What mining is told, in numbers. A person may read and UPDATE these; `pgembed triplets --refresh` then applies them.
 CREATE TABLE mining_settings (
     name        text PRIMARY KEY,
     value       double precision NOT NULL,
     description text NOT NULL
 );
 INSERT INTO mining_settings (name, value, description) VALUES
-    ('seed',                     0,    'Another seed gives other splits and other random choices.'),
-    ('train_share',              0.8,  'Share of the files whose code may be trained on.'),
-    ('validation_share',         0.1,  'Share of the files kept for choosing; the rest is the test split.'),
-    ('near_duplicate',           0.8,  'Jaccard from which two chunks count as copies: never in two splits, never a negative.'),
-    ('min_tokens',               5,    'Chunks with fewer distinct tokens are trivial and give no triplets.'),
-    ('max_tokens',               400,  'Chunks with more distinct tokens give no triplets.'),
-    ('min_lines',                2,    'Chunks with fewer lines give no triplets.'),
-    ('max_lines',                300,  'Chunks with more lines give no triplets.'),
-    ('min_docstring_words',      4,    'Docstrings with fewer words say too little to be searched by.'),
-    ('max_docstring_words',      300,  'Docstrings with more words are manuals.'),
-    ('exclude_tests',            1,    '1: chunks that stand only in test files give no triplets.'),
-    ('length_ratio',             2.5,  'A negative has at most this many times the tokens of the positive, and at least 1/this.'),
-    ('docstring_negatives',      2,    'Hard negatives for each docstring, the hardest first.'),
-    ('code_positive_min',        0.5,  'Least Jaccard of anchor and positive in triplets_code (not below the pairs'' own threshold).'),
-    ('code_positives',           1,    'Positives for each anchor of triplets_code, the nearest first.'),
-    ('code_negative_max',        0.2,  'Most Jaccard of anchor and negative in triplets_code.'),
-    ('random_candidates',        8,    'Chunks of like length that are tried as negatives for each anchor.');
+    ('seed',                 0,    'Another seed gives other splits, and other choices where several would do.'),
+    ('train_share',          0.8,  'Share of the files whose code may be trained on.'),
+    ('validation_share',     0.1,  'Share of the files kept for choosing; the rest is the test split.'),
+    ('near_duplicate',       0.8,  'Jaccard from which two chunks count as copies: never in two splits, never a negative.'),
+    ('pairs_min_tokens',     0,    'Chunks with fewer distinct tokens are not compared, and are in no split. 0: all are.'),
+    ('min_tokens',           5,    'Chunks with fewer distinct tokens are trivial and give no triplets.'),
+    ('max_tokens',           400,  'Chunks with more distinct tokens give no triplets.'),
+    ('min_lines',            2,    'Chunks with fewer lines give no triplets.'),
+    ('max_lines',            300,  'Chunks with more lines give no triplets.'),
+    ('min_docstring_words',  4,    'A first paragraph with fewer words says too little to be searched by.'),
+    ('max_anchor_words',     60,   'The first paragraph of a docstring is the anchor, cut after this many words.'),
+    ('length_ratio',         2.5,  'A negative has at most this many times the tokens of the positive, and at least 1/this.'),
+    ('docstring_negatives',  2,    'Triplets for each docstring: its hardest negatives.'),
+    ('same_file_candidates', 8,    'Nearest functions of the same file that are tried as negatives.'),
+    ('like_length_candidates', 8,  'Chunks next in length that are tried as negatives.'),
+    ('code_positive_min',    0.5,  'Least Jaccard of anchor and positive in triplets_code; the pairs'' own threshold is a bound too.'),
+    ('code_positives',       1,    'Triplets for each anchor of triplets_code: its nearest look-alikes.'),
+    ('code_negative_max',    0.2,  'Most Jaccard of anchor and negative in triplets_code.');
 
--- The token order of the join: fixed once given, rare tokens first. Any fixed order is correct; rarity is for speed.
+-- What mining leaves out, in patterns (POSIX regular expressions). Add rows, or switch some off.
+-- path: a chunk is left out when all places where it stands match. docstring: the chunk gives no anchor.
+CREATE TABLE mining_exclusions (
+    name    text PRIMARY KEY,
+    field   text NOT NULL CHECK (field IN ('path', 'language', 'symbol', 'body', 'docstring')),
+    pattern text NOT NULL,
+    reason  text NOT NULL,
+    enabled boolean NOT NULL DEFAULT true
+);
+INSERT INTO mining_exclusions (name, field, pattern, reason) VALUES
+    ('tests', 'path', '(^|/)(tests?|testing|__tests__|spec)/|(^|/)(test_[^/]*|conftest\.py)$|[._](test|spec)\.[a-z]+$',
+     'test code repeats itself, and nobody searches for it'),
+    ('generated', 'path', '_pb2(_grpc)?\.pyi?$|\.pb\.(go|cc|h)$|\.min\.js$|(^|/)(generated|autogen)/', 'generated code'),
+    ('vendored', 'path', '(^|/)_?(vendor|vendored|third_party|node_modules)/', 'somebody else''s code'),
+    ('stubs', 'body', 'raise NotImplementedError|@(abc\.)?abstractmethod|@(typing\.)?overload', 'a stub holds nothing to find'),
+    ('notices', 'docstring', '(?i)\m(copyright|all rights reserved|licen[sc]ed under)\M', 'a licence header describes no code'),
+    ('references', 'docstring', '(?i)^\s*(see |todo|fixme|inherit|deprecated|\{@inheritdoc\}|docstring inherited)',
+     'it refers to another description');
+
+-- The token order of the join, rare tokens first, fixed until the next full run. Any order is right; rarity is for speed.
 CREATE TABLE jaccard_ranks (
     token_id integer PRIMARY KEY,
-    rank     integer NOT NULL UNIQUE
+    rank     integer NOT NULL UNIQUE,
+    sketch   bit(256) NOT NULL                         -- one bit, chosen by the rank
 );
 
 -- One token set a chunk, in the forms that the join's filters need.
@@ -36,34 +57,48 @@ CREATE TABLE jaccard_sets (
     chunk_id bigint PRIMARY KEY REFERENCES code_chunks ON DELETE CASCADE,
     n        integer NOT NULL,
     ranks    integer[] NOT NULL,                       -- ascending
-    members  sparsevec NOT NULL,                       -- the same set, each 1: -(a <#> b) is the intersection's size
-    sketch   bit(256) NOT NULL,                        -- xor of a bit for each rank: bounds the symmetric difference
-    paired   boolean NOT NULL DEFAULT false            -- whether its pairs are in candidate_pairs
+    prefix   integer[] NOT NULL,                       -- the first of them: sets with Jaccard ≥ t share one of these
+    members  sparsevec,                                -- each 1: -(a <#> b) is |A ∩ B|; null above its 16,000 elements
+    sketch   bit(256) NOT NULL                         -- xor over the tokens: bounds the symmetric difference from below
 );
-CREATE INDEX jaccard_sets_unpaired_idx ON jaccard_sets (chunk_id) WHERE NOT paired;
+CREATE INDEX jaccard_sets_n_idx ON jaccard_sets (n, chunk_id);
+-- 8 MB at 100,000 sets, where a table of prefixes with a covering B-tree took 340 MB and four fifths of the preparation
+CREATE INDEX jaccard_sets_prefix_idx ON jaccard_sets USING gin (prefix);
 
--- The prefixes: two sets with Jaccard ≥ t share a token among these.
-CREATE TABLE jaccard_prefixes (
-    rank     integer NOT NULL,
-    n        integer NOT NULL,
-    chunk_id bigint NOT NULL REFERENCES jaccard_sets ON DELETE CASCADE,
-    position integer NOT NULL,
-    sketch   bit(256) NOT NULL
+-- Sets whose pairs with all others are still to be found.
+CREATE TABLE pair_queue (
+    chunk_id bigint PRIMARY KEY REFERENCES jaccard_sets ON DELETE CASCADE
 );
-CREATE INDEX jaccard_prefixes_rank_idx ON jaccard_prefixes (rank, n) INCLUDE (chunk_id, position, sketch);
-CREATE INDEX jaccard_prefixes_chunk_id_idx ON jaccard_prefixes (chunk_id);
 
 -- Each run of the join: with which threshold, over how much.
 CREATE TABLE pair_runs (
-    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    min_jaccard  double precision NOT NULL,
-    chunks       bigint NOT NULL,                      -- sets whose pairs were looked for in this run
-    pairs        bigint NOT NULL,                      -- pairs found in this run
-    seconds      double precision NOT NULL,
-    finished_at  timestamptz NOT NULL DEFAULT now()
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    mode        text NOT NULL CHECK (mode IN ('full', 'incremental', 'raise')),
+    state       text NOT NULL CHECK (state IN ('preparing', 'joining', 'finished')),
+    min_jaccard double precision NOT NULL,
+    min_tokens  integer NOT NULL,
+    chunks      bigint NOT NULL DEFAULT 0,             -- sets whose pairs were looked for in this run
+    sets        bigint NOT NULL DEFAULT 0,             -- sets there were at its end
+    pairs       bigint NOT NULL DEFAULT 0,             -- pairs found in this run
+    seconds     double precision NOT NULL DEFAULT 0,   -- of the last process that worked on it
+    started_at  timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz
 );
 
--- Which split a chunk is in. Null: its copies or places straddle splits, so it is in none; reason says so.
+-- The slices of a full run: the pairs whose larger set lies above low and up to high, in the order of (n, chunk_id).
+CREATE TABLE pair_slices (
+    run_id  bigint  NOT NULL REFERENCES pair_runs ON DELETE CASCADE,
+    ordinal integer NOT NULL,
+    low_n   integer NOT NULL,
+    low_id  bigint  NOT NULL,
+    high_n  integer NOT NULL,
+    high_id bigint  NOT NULL,
+    sets    bigint  NOT NULL,
+    pairs   bigint,                                    -- null: not done yet
+    PRIMARY KEY (run_id, ordinal)
+);
+
+-- Which split a chunk is in. Null: it is in none, and reason says why.
 CREATE TABLE chunk_splits (
     chunk_id bigint PRIMARY KEY REFERENCES code_chunks ON DELETE CASCADE,
     cluster  bytea NOT NULL,                           -- the least sha256 among its near-duplicates
@@ -82,7 +117,8 @@ CREATE TABLE triplet_candidates (
     negative_id      bigint NOT NULL REFERENCES code_chunks ON DELETE CASCADE,
     positive_jaccard double precision NOT NULL,
     negative_jaccard double precision NOT NULL,
-    rule             text   NOT NULL
+    rule             text   NOT NULL,
+    anchor           text                              -- docstring: its first paragraph, as the settings cut it
 );
 CREATE INDEX triplet_candidates_kind_idx ON triplet_candidates (kind, ordinal);
 CREATE INDEX triplet_candidates_anchor_id_idx ON triplet_candidates (anchor_id);

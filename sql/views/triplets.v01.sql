@@ -3,13 +3,13 @@
 
 CREATE VIEW triplets_docstring AS
 SELECT t.kind, t.split, a.language, t.anchor_id, t.positive_id, t.negative_id,
-       a.docstring AS anchor, a.body AS positive, n.body AS negative,
+       t.anchor, a.body AS positive, n.body AS negative,
        t.positive_jaccard, t.negative_jaccard, t.rule, t.ordinal
   FROM triplet_candidates t
   JOIN code_chunks a ON a.id = t.anchor_id
   JOIN code_chunks n ON n.id = t.negative_id
  WHERE t.kind = 'docstring';
-COMMENT ON VIEW triplets_docstring IS 'Anchor: a docstring. Positive: its body without it. Negative: a look-alike body.';
+COMMENT ON VIEW triplets_docstring IS 'Anchor: first paragraph of a docstring. Positive: its body without it. Negative: a look-alike body.';
 
 CREATE VIEW triplets_code AS
 SELECT t.kind, t.split, a.language, t.anchor_id, t.positive_id, t.negative_id,
