@@ -107,7 +107,8 @@ END $$;
 
 CREATE FUNCTION pgembed.docstring_anchor(docstring text, max_words integer) RETURNS text
     LANGUAGE sql IMMUTABLE
-    RETURN "substring"("substring"(docstring, '^\s*(.*?)\s*(?:\n[ \t]*\n.*)?$'::text), (('^(?:\S+\s+){0,'::text || (max_words - 1)) || '}\S+'::text));
+    RETURN "substring"(regexp_replace(ltrim(docstring, ' 	
+'::text), '\n[ \t\r]*\n.*$'::text, ''::text), (('^(?:\S+\s+){0,'::text || (max_words - 1)) || '}\S+'::text));
 
 --
 -- Name: forget_token_set(); Type: FUNCTION; Schema: pgembed; Owner: -
@@ -1213,17 +1214,20 @@ CREATE TABLE pgembed.triplet_candidates (
 );
 
 --
--- Name: triplets_code; Type: VIEW; Schema: pgembed; Owner: -
+-- Name: triplets; Type: VIEW; Schema: pgembed; Owner: -
 --
 
-CREATE VIEW pgembed.triplets_code AS
+CREATE VIEW pgembed.triplets AS
  SELECT t.kind,
     t.split,
     a.language,
     t.anchor_id,
     t.positive_id,
     t.negative_id,
-    a.body AS anchor,
+        CASE t.kind
+            WHEN 'docstring'::text THEN t.anchor
+            ELSE a.body
+        END AS anchor,
     p.body AS positive,
     n.body AS negative,
     t.positive_jaccard,
@@ -1233,8 +1237,34 @@ CREATE VIEW pgembed.triplets_code AS
    FROM (((pgembed.triplet_candidates t
      JOIN pgembed.code_chunks a ON ((a.id = t.anchor_id)))
      JOIN pgembed.code_chunks p ON ((p.id = t.positive_id)))
-     JOIN pgembed.code_chunks n ON ((n.id = t.negative_id)))
-  WHERE (t.kind = 'code'::text);
+     JOIN pgembed.code_chunks n ON ((n.id = t.negative_id)));
+
+--
+-- Name: VIEW triplets; Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON VIEW pgembed.triplets IS 'All triplets. Each row says why it is here: rule, similarities, split. positive_jaccard of a docstring''s own body is 1.';
+
+--
+-- Name: triplets_code; Type: VIEW; Schema: pgembed; Owner: -
+--
+
+CREATE VIEW pgembed.triplets_code AS
+ SELECT kind,
+    split,
+    language,
+    anchor_id,
+    positive_id,
+    negative_id,
+    anchor,
+    positive,
+    negative,
+    positive_jaccard,
+    negative_jaccard,
+    rule,
+    ordinal
+   FROM pgembed.triplets
+  WHERE (kind = 'code'::text);
 
 --
 -- Name: VIEW triplets_code; Type: COMMENT; Schema: pgembed; Owner: -
@@ -1247,70 +1277,27 @@ COMMENT ON VIEW pgembed.triplets_code IS 'Anchor and positive: look-alikes below
 --
 
 CREATE VIEW pgembed.triplets_docstring AS
- SELECT t.kind,
-    t.split,
-    a.language,
-    t.anchor_id,
-    t.positive_id,
-    t.negative_id,
-    t.anchor,
-    a.body AS positive,
-    n.body AS negative,
-    t.positive_jaccard,
-    t.negative_jaccard,
-    t.rule,
-    t.ordinal
-   FROM ((pgembed.triplet_candidates t
-     JOIN pgembed.code_chunks a ON ((a.id = t.anchor_id)))
-     JOIN pgembed.code_chunks n ON ((n.id = t.negative_id)))
-  WHERE (t.kind = 'docstring'::text);
+ SELECT kind,
+    split,
+    language,
+    anchor_id,
+    positive_id,
+    negative_id,
+    anchor,
+    positive,
+    negative,
+    positive_jaccard,
+    negative_jaccard,
+    rule,
+    ordinal
+   FROM pgembed.triplets
+  WHERE (kind = 'docstring'::text);
 
 --
 -- Name: VIEW triplets_docstring; Type: COMMENT; Schema: pgembed; Owner: -
 --
 
 COMMENT ON VIEW pgembed.triplets_docstring IS 'Anchor: first paragraph of a docstring. Positive: its body without it. Negative: a look-alike body.';
-
---
--- Name: triplets; Type: VIEW; Schema: pgembed; Owner: -
---
-
-CREATE VIEW pgembed.triplets AS
- SELECT triplets_docstring.kind,
-    triplets_docstring.split,
-    triplets_docstring.language,
-    triplets_docstring.anchor_id,
-    triplets_docstring.positive_id,
-    triplets_docstring.negative_id,
-    triplets_docstring.anchor,
-    triplets_docstring.positive,
-    triplets_docstring.negative,
-    triplets_docstring.positive_jaccard,
-    triplets_docstring.negative_jaccard,
-    triplets_docstring.rule,
-    triplets_docstring.ordinal
-   FROM pgembed.triplets_docstring
-UNION ALL
- SELECT triplets_code.kind,
-    triplets_code.split,
-    triplets_code.language,
-    triplets_code.anchor_id,
-    triplets_code.positive_id,
-    triplets_code.negative_id,
-    triplets_code.anchor,
-    triplets_code.positive,
-    triplets_code.negative,
-    triplets_code.positive_jaccard,
-    triplets_code.negative_jaccard,
-    triplets_code.rule,
-    triplets_code.ordinal
-   FROM pgembed.triplets_code;
-
---
--- Name: VIEW triplets; Type: COMMENT; Schema: pgembed; Owner: -
---
-
-COMMENT ON VIEW pgembed.triplets IS 'All triplets. Each row says why it is here: rule, similarities, split.';
 
 --
 -- Name: active_generation active_generation_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -

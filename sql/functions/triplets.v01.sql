@@ -18,7 +18,7 @@ RETURN (SELECT CASE WHEN h.u < mining_setting('train_share') THEN 'train'
 -- What of a docstring is asked for: its first paragraph, cut after so many words.
 CREATE FUNCTION docstring_anchor(docstring text, max_words integer) RETURNS text
 LANGUAGE sql IMMUTABLE
-RETURN substring(substring(docstring FROM '^\s*(.*?)\s*(?:\n[ \t]*\n.*)?$')
+RETURN substring(regexp_replace(ltrim(docstring, E' \t\r\n'), '\n[ \t\r]*\n.*$', '')
                  FROM '^(?:\S+\s+){0,' || max_words - 1 || '}\S+');
 
 -- Put every chunk into a split by its file, so that no chunk and no near-duplicate of it is in two.

@@ -1,5 +1,5 @@
 -- Undoes 0002.
-DROP VIEW triplets, triplets_code, triplets_docstring;
+DROP VIEW triplets_code, triplets_docstring, triplets;
 DROP TRIGGER code_chunks_forget_token_set ON code_chunks;
 DROP FUNCTION refresh_triplets(), assign_splits(), split_of(text, text), docstring_anchor(text, integer),
               mining_setting(text), jaccard_pairs_of(bigint[], integer, integer), jaccard_pairs(integer, integer),
