@@ -198,13 +198,13 @@ CREATE FUNCTION pgembed.jaccard_pairs_of(chunk_ids bigint[], min_jaccard integer
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pgembed', 'public', 'pg_temp'
     SET enable_mergejoin TO 'off'
-    SET enable_seqscan TO 'off'
     SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
     t   CONSTANT integer := min_jaccard;
     gap CONSTANT double precision := (1000 - t) / (1000.0 + t);
+    few CONSTANT boolean := cardinality(chunk_ids) < 100;
 BEGIN
     IF EXISTS (SELECT FROM jaccard_sets s
                 WHERE s.chunk_id = ANY (chunk_ids) AND cardinality(s.prefix) < s.n - (t * s.n + 999) / 1000 + 1) THEN
@@ -215,16 +215,34 @@ BEGIN
     WITH given AS MATERIALIZED (
         SELECT s.chunk_id, s.n, s.sketch, s.ranks[1 : s.n - (t * s.n + 999) / 1000 + 1] AS prefix
           FROM jaccard_sets s WHERE s.chunk_id = ANY (chunk_ids) AND s.n >= min_tokens
+    ), wanted AS MATERIALIZED (
+        SELECT g.chunk_id, g.n, g.sketch, p.rank, (t * g.n + 999) / 1000 AS least_n,
+               ((g.n - p.position + 1) * (1000 + t) - t * g.n) / t AS most_n
+          FROM given g CROSS JOIN LATERAL unnest(g.prefix) WITH ORDINALITY AS p(rank, position)
+         WHERE NOT few
+    ), others AS MATERIALIZED (
+        SELECT s.chunk_id, s.n, s.sketch, p.rank, (t * s.n + 999) / 1000 AS least_n,
+               ((s.n - p.position + 1) * (1000 + t) - t * s.n) / t AS most_n
+          FROM jaccard_sets s
+         CROSS JOIN LATERAL unnest(s.prefix[1 : s.n - (t * s.n + 999) / 1000 + 1]) WITH ORDINALITY AS p(rank, position)
+         WHERE NOT few AND s.n >= min_tokens
     ), candidates AS MATERIALIZED (
-        SELECT DISTINCT least(a.chunk_id, b.chunk_id) AS x, greatest(a.chunk_id, b.chunk_id) AS y
+        SELECT least(a.chunk_id, b.chunk_id) AS x, greatest(a.chunk_id, b.chunk_id) AS y
           FROM given a
          CROSS JOIN LATERAL (
                SELECT s.chunk_id FROM jaccard_sets s
                 WHERE s.prefix && a.prefix
-                  AND s.n BETWEEN greatest((t * a.n + 999) / 1000, min_tokens) AND a.n * 1000 / t
+                  -- n + 0: the index on n would give half of all sets, to be joined with the few of the prefix
+                  AND s.n + 0 BETWEEN greatest((t * a.n + 999) / 1000, min_tokens) AND a.n * 1000 / t
                   AND s.chunk_id <> a.chunk_id
                   AND (s.sketch <~> a.sketch) <= (s.n + a.n) * gap + 1e-6
                OFFSET 0) AS b
+         WHERE few
+        UNION
+        SELECT least(a.chunk_id, b.chunk_id), greatest(a.chunk_id, b.chunk_id)
+          FROM wanted a JOIN others b ON a.rank = b.rank
+         WHERE b.n >= a.least_n AND a.n >= b.least_n AND b.n <= a.most_n AND a.n <= b.most_n AND a.chunk_id <> b.chunk_id
+           AND (a.sketch <~> b.sketch) <= (b.n + a.n) * gap + 1e-6
     )
     SELECT c.x, c.y, v.common::integer, v.common / (v.total - v.common)
       FROM candidates c

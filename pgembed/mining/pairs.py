@@ -22,7 +22,7 @@ _FULL_SHARE = 0.2
 _FULL_GROWTH = 2.0
 _RANGE = 20_000  # chunks whose sets are made in one transaction
 _SLICE = 50_000  # sets joined in one transaction; smaller ones read their partners again more often
-_PROBES = 500  # new chunks probed for in one transaction
+_PROBES = 5_000  # new chunks compared in one transaction: one pass over all prefixes each
 
 
 @dataclass(frozen=True)
