@@ -1,11 +1,15 @@
 """`pgembed ingest`: files into chunks."""
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pgembed.cli.common import DsnOption, JsonOption, connection, console, print_json, printable, seconds, show_progress
+
+if TYPE_CHECKING:
+    from pgembed.corpus.report import IngestReport
 
 
 def register(app: typer.Typer) -> None:
@@ -26,6 +30,9 @@ def ingest(
     max_file_bytes: Annotated[
         int, typer.Option("--max-file-bytes", min=1, help="Larger files are left out.")
     ] = 1_000_000,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Processes that read files. Default: one a processor.")
+    ] = None,
     dsn: DsnOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -40,31 +47,60 @@ def ingest(
         pgembed ingest ~/src/shop --name shop --exclude 'migrations/' --exclude '*.test.ts'
     """
     from pgembed.corpus.ingest import ingest as run
+    from pgembed.errors import CorpusError
 
     if name is not None and len(paths) > 1:
         raise typer.BadParameter("--name goes with one PATH.")
+    for path in paths:  # before the first is read: a slip in the third must not cost the time of two
+        if not path.expanduser().exists():
+            raise CorpusError(f"{printable(str(path))} does not exist.", remedy="Give folders or files of code.")
     with connection(dsn) as conn:
         reports = [
-            run(conn, path, name=name, exclude=exclude or (), max_file_bytes=max_file_bytes, progress=show_progress())
+            run(
+                conn,
+                path,
+                name=name,
+                exclude=exclude or (),
+                max_file_bytes=max_file_bytes,
+                jobs=jobs or _processors(),
+                progress=show_progress(),
+            )
             for path in paths
         ]
     if as_json:
-        print_json([{**vars(report), "languages": dict(report.languages)} for report in reports])
+        print_json([report.as_dict() for report in reports])
         return
     for report in reports:
-        rate = f", {report.bytes_read / report.seconds / 1e6:.1f} MB/s" if report.files_read else ""
-        console.print(
-            printable(
-                f"{report.source}: {report.files_read:,} files read, {report.files_unchanged:,} unchanged, "
-                f"{report.files_deleted:,} gone; {report.chunks_new:,} new chunks, {report.chunks_deleted:,} removed; "
-                f"now {report.chunks:,} chunks at {report.locations:,} places ({seconds(report.seconds)}{rate})"
-            ),
-            markup=False,
-        )
-        if report.languages:
-            console.print("  " + ", ".join(f"{n:,} {k}" for k, n in report.languages.most_common()), markup=False)
-        if report.files_ignored:
-            console.print(f"  {report.files_ignored:,} files and folders are excluded (.gitignore, --exclude)")
-        for reason, count in report.left_out.most_common():
-            example = printable(report.examples[reason])
-            console.print(f"  left out, {reason}: {count:,} (for instance {example})", markup=False)
+        _show(report)
+
+
+def _processors() -> int:
+    # those that this process may use, which in a container are fewer than there are; Windows does not say
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _show(report: "IngestReport") -> None:
+    rate = f"; {report.files_per_second:,.0f} files/s"
+    if report.files_read:
+        rate += f", {report.bytes_read / report.seconds / 1e6:.1f} MB/s"
+    _line(f"{report.source} ({report.root}), {seconds(report.seconds)}{rate}")
+    _line(
+        f"  files   {report.files_read:,} read ({report.files_changed:,} changed, {report.files_empty:,} without code)"
+        f", {report.files_unchanged:,} unchanged, {report.files_deleted:,} deleted"
+    )
+    _line(
+        f"  chunks  {report.chunks_new:,} new, {report.chunks_reused:,} reused, {report.chunks_deleted:,} deleted; "
+        f"now {report.chunks:,} at {report.locations:,} places"
+    )
+    if report.languages:
+        _line("  read    " + ", ".join(f"{count:,} {language}" for language, count in report.languages.most_common()))
+    if report.files_ignored:
+        _line(f"  excluded by .gitignore, --exclude, or as caches: {report.files_ignored:,} files and folders")
+    for reason, count in report.left_out.most_common():
+        more = " …" if count > len(report.examples[reason]) else ""
+        _line(f"  left out, {reason}: {count:,} ({', '.join(report.examples[reason])}{more})")
+
+
+def _line(text: str) -> None:
+    # file names are other people's text: neither markup nor control characters of theirs reach the terminal
+    console.print(printable(text).replace("\n", "\\n"), markup=False)

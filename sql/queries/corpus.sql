@@ -1,18 +1,39 @@
--- Ingest: one slice of files at a time goes through temporary tables into rows. Every writer of chunks takes the
--- lock first, so that no slice removes a chunk as an orphan while another gives it a location.
+-- Ingest: one slice of files at a time goes through temporary tables into rows. Every writer of chunks takes
+-- lock_chunks first, so that no slice removes a chunk as an orphan while another gives it a location. Two runs over one
+-- source exclude each other by lock_source, which lasts as long as the connection at most.
 
--- name: upsert_source
-INSERT INTO pgembed.sources (name, root, revision) VALUES (%(name)s, %(root)s, %(revision)s)
-ON CONFLICT (name) DO UPDATE SET root = excluded.root, revision = excluded.revision
-RETURNING id;
+-- name: lock_sources
+SELECT pg_advisory_xact_lock(hashtextextended('pgembed.sources', 0));
 
--- name: source_by_root
-SELECT name FROM pgembed.sources WHERE root = %(root)s ORDER BY id LIMIT 1;
+-- name: lock_chunks
+SELECT pg_advisory_xact_lock(hashtextextended('pgembed.code_chunks', 0));
+
+-- name: try_lock_source
+SELECT pg_try_advisory_lock(hashtextextended('pgembed.source', %(source_id)s));
+
+-- name: lock_source
+SELECT pg_advisory_lock(hashtextextended('pgembed.source', %(source_id)s));
+
+-- name: unlock_source
+SELECT pg_advisory_unlock(hashtextextended('pgembed.source', %(source_id)s));
+
+-- name: list_sources
+SELECT id, name, root FROM pgembed.sources ORDER BY id;
+
+-- name: write_source
+-- Under lock_sources: adds a source, or gives the one that is there its name and root.
+WITH changed AS (
+    UPDATE pgembed.sources SET name = %(name)s, root = %(root)s
+     WHERE id = %(id)s::bigint AND (name, root) IS DISTINCT FROM (%(name)s, %(root)s)
+), added AS (
+    INSERT INTO pgembed.sources (name, root) SELECT %(name)s, %(root)s WHERE %(id)s::bigint IS NULL RETURNING id
+)
+SELECT coalesce(%(id)s::bigint, (SELECT id FROM added));
 
 -- name: known_files
-SELECT path, sha256, size_bytes, modified_ns, chunker FROM pgembed.source_files WHERE source_id = %(source_id)s;
+SELECT path, sha256, size_bytes, modified_ns, language, chunker FROM pgembed.source_files WHERE source_id = %(source_id)s;
 
--- name: create_slice_tables
+-- name: create_slice_chunks
 CREATE TEMPORARY TABLE IF NOT EXISTS slice_chunks (
     sha256 bytea, language text, kind text, symbol text, content text, docstring text, body text,
     line_count integer, tokens text[]
@@ -32,7 +53,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS slice_files (
 CREATE TEMPORARY TABLE IF NOT EXISTS slice_rejects (path text, reason text, detail text) ON COMMIT DELETE ROWS;
 
 -- name: analyze_slice
-ANALYZE pg_temp.slice_chunks, pg_temp.slice_locations, pg_temp.slice_files;
+ANALYZE pg_temp.slice_chunks, pg_temp.slice_locations, pg_temp.slice_files, pg_temp.slice_rejects;
 
 -- name: insert_tokens
 INSERT INTO pgembed.tokens (token)
@@ -45,10 +66,8 @@ ON CONFLICT (token) DO NOTHING;
 -- name: insert_chunks
 -- Content-addressed: what is there already stays as it is.
 WITH new AS MATERIALIZED (
-    SELECT DISTINCT ON (sha256) *
-      FROM pg_temp.slice_chunks s
+    SELECT * FROM pg_temp.slice_chunks s
      WHERE NOT EXISTS (SELECT FROM pgembed.code_chunks c WHERE c.sha256 = s.sha256)
-     ORDER BY sha256
 ), sets AS MATERIALIZED (
     SELECT new.sha256, array_agg(t.id ORDER BY t.id) AS token_ids
       FROM new, unnest(new.tokens) AS part
@@ -97,18 +116,29 @@ DELETE FROM pgembed.code_chunks c
  WHERE c.id = ANY(%(chunk_ids)s)
    AND NOT EXISTS (SELECT FROM pgembed.chunk_locations l WHERE l.chunk_id = c.id);
 
+-- name: note_time_stamps
+-- Files that were touched and hold what they held.
+UPDATE pgembed.source_files f SET modified_ns = touched.modified_ns
+  FROM unnest(%(paths)s::text[], %(modified)s::bigint[]) AS touched (path, modified_ns)
+ WHERE f.source_id = %(source_id)s AND f.path = touched.path AND f.modified_ns <> touched.modified_ns;
+
 -- name: clear_rejects
-DELETE FROM pgembed.rejected_items WHERE stage = 'ingest' AND source_id = %(source_id)s AND path = ANY(%(paths)s);
+-- Of these paths, what an earlier run left out for a reason that no longer holds.
+DELETE FROM pgembed.rejected_items r
+ WHERE r.stage = 'ingest' AND r.source_id = %(source_id)s AND r.path = ANY(%(paths)s)
+   AND NOT EXISTS (SELECT FROM pg_temp.slice_rejects s WHERE s.path = r.path AND s.reason = r.reason);
 
 -- name: insert_rejects
-INSERT INTO pgembed.rejected_items (stage, source_id, path, reason, detail)
-SELECT 'ingest', %(source_id)s, path, reason, detail FROM pg_temp.slice_rejects
-ON CONFLICT (stage, source_id, path, chunk_id, reason) DO UPDATE SET detail = excluded.detail, created_at = now();
+INSERT INTO pgembed.rejected_items AS r (stage, source_id, path, reason, detail)
+SELECT 'ingest', %(source_id)s, path, reason, detail FROM pg_temp.slice_rejects ORDER BY path, reason
+ON CONFLICT (stage, source_id, path, chunk_id, reason) DO UPDATE SET detail = excluded.detail, created_at = now()
+   WHERE r.detail <> excluded.detail;
 
 -- name: clear_other_rejects
--- What an earlier run left out and this one did not meet again.
+-- What an earlier run left out and this one did not meet again, or could look at again and found unchanged.
 DELETE FROM pgembed.rejected_items
- WHERE stage = 'ingest' AND source_id = %(source_id)s AND NOT path = ANY(%(paths)s);
+ WHERE stage = 'ingest' AND source_id = %(source_id)s
+   AND (NOT path = ANY(%(seen)s) OR reason = 'unreadable' AND path = ANY(%(unchanged)s));
 
 -- name: count_document_frequencies
 -- Exact, and set-wise: about 1.5 s at 100,000 chunks. Writes only the tokens whose count changed.
@@ -120,10 +150,18 @@ UPDATE pgembed.tokens t SET document_frequency = coalesce(c.documents, 0)
  WHERE t.id = own.id AND t.document_frequency <> coalesce(c.documents, 0);
 
 -- name: finish_source
-UPDATE pgembed.sources SET ingested_at = now() WHERE id = %(source_id)s;
+UPDATE pgembed.sources SET ingested_at = now(), revision = %(revision)s WHERE id = %(source_id)s;
 
 -- name: analyze_corpus
 ANALYZE pgembed.code_chunks, pgembed.chunk_locations, pgembed.tokens, pgembed.source_files;
 
 -- name: source_totals
 SELECT count(DISTINCT chunk_id), count(*) FROM pgembed.chunk_locations WHERE source_id = %(source_id)s;
+
+-- name: source_rejects
+-- Reason, number, and a few of the paths.
+SELECT reason, count(*), (array_agg(path ORDER BY path COLLATE "C"))[1:3]
+  FROM pgembed.rejected_items
+ WHERE stage = 'ingest' AND source_id = %(source_id)s
+ GROUP BY reason
+ ORDER BY count(*) DESC, reason;
