@@ -64,19 +64,14 @@ SELECT DISTINCT part
 ON CONFLICT (token) DO NOTHING;
 
 -- name: insert_chunks
--- Content-addressed: what is there already stays as it is.
-WITH new AS MATERIALIZED (
-    SELECT * FROM pg_temp.slice_chunks s
-     WHERE NOT EXISTS (SELECT FROM pgembed.code_chunks c WHERE c.sha256 = s.sha256)
-), sets AS MATERIALIZED (
-    SELECT new.sha256, array_agg(t.id ORDER BY t.id) AS token_ids
-      FROM new, unnest(new.tokens) AS part
-      JOIN pgembed.tokens t ON t.token = part
-     GROUP BY new.sha256
-)
+-- Content-addressed: what is there already stays as it is. The token sets are looked up row by row: a join of the new
+-- chunks with their sets was planned for one row (what an anti-join of equal hashes is guessed at), and took the square
+-- of their number.
 INSERT INTO pgembed.code_chunks (sha256, language, kind, symbol, content, docstring, body, token_ids, line_count)
-SELECT sha256, language, kind, symbol, content, docstring, body, coalesce(token_ids, '{}'), line_count
-  FROM new LEFT JOIN sets USING (sha256)
+SELECT sha256, language, kind, symbol, content, docstring, body,
+       ARRAY(SELECT t.id FROM pgembed.tokens t WHERE t.token = ANY(s.tokens) ORDER BY t.id), line_count
+  FROM pg_temp.slice_chunks s
+ WHERE NOT EXISTS (SELECT FROM pgembed.code_chunks c WHERE c.sha256 = s.sha256)
  ORDER BY sha256
 ON CONFLICT (sha256) DO NOTHING;
 
