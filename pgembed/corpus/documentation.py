@@ -6,7 +6,7 @@ import re
 import warnings
 
 _SIMPLE_LITERAL = re.compile(r"[uU]?(\"\"\"|'''|\"|')(.*)\1", re.DOTALL)
-_LINE_OPENING = re.compile(r"^\s*(?:/\*+!?<?|//+!?<?|#+|\*+(?!/)|--)?[ \t]?")
+_LINE_OPENING = re.compile(r"^\s*(?:/\*+!?<?|//+!?<?|#+|\*+(?!/)|--)[ \t]?")
 _RULE = re.compile(r"^[\s\W_]*$")
 _XML_REFERENCE = re.compile(r"<(?:see|seealso|paramref|typeparamref)\s+\w+=\"([^\"]*)\"\s*/>")
 _XML_TAG = re.compile(r"</?(?:summary|remarks|param|typeparam|returns|value|exception|para|see|c|code)\b[^>]*>")

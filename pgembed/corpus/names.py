@@ -20,6 +20,7 @@ _FIELDS = {
 """The field that holds the name, where it is not `name`."""
 _SPACE = re.compile(r"\s+")
 _GENERIC = re.compile(r"<[^<>]*>")
+_OPERATOR = re.compile(r"(?P<scope>(?:.*::)?\s*)operator\b(?P<sign>.*)")
 _RECEIVER = re.compile(r"\(\s*(?:\w+\s+)?\*?\s*(?:\w+\.)?(\w+)")
 _NOT_PART = frozenset({"this", "self", "window", "exports", "module", "prototype", "default"})
 
@@ -59,23 +60,18 @@ def _declared(node: "Node") -> "Node | None":
 
 
 def _parts(node: "Node", language: Language) -> tuple[str, ...]:
+    """Split `ns::Foo<T>::bar` at its separators, without the arguments of templates."""
     text = _text(node)
-    if node.type in ("operator_cast", "operator_name"):
-        return (text.partition("(")[0].strip(),)
-    head, operator, sign = text.partition("operator")
-    while (shorter := _GENERIC.sub("", head)) != head:
-        head = shorter
-    separator = language.separator if language.separator == "::" else "."
-    found = [part.strip() for part in head.split(separator) if part.strip()]
-    if operator and (not head or not (head[-1].isalnum() or head[-1] == "_")):
-        return (*found, (operator + sign).partition("(")[0].strip() or operator + "()")
-    return tuple(_parts_of_plain(text, separator))
+    operator = _OPERATOR.fullmatch(text)
+    scope = operator["scope"] if operator else text.partition("(")[0]
+    while (shorter := _GENERIC.sub("", scope)) != scope:
+        scope = shorter
+    found = tuple(part.strip() for part in scope.split(language.separator) if part.strip())
+    return (*found, _operator_name(operator["sign"])) if operator else found
 
 
-def _parts_of_plain(text: str, separator: str) -> list[str]:
-    while (shorter := _GENERIC.sub("", text)) != text:
-        text = shorter
-    return [part.strip() for part in text.partition("(")[0].split(separator) if part.strip()]
+def _operator_name(sign: str) -> str:
+    return "operator()" if sign.startswith("(") else f"operator{sign.partition('(')[0]}".strip()
 
 
 def _text(node: "Node") -> str:

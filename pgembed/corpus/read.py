@@ -45,10 +45,11 @@ def read_bytes(path: Path, *, max_file_bytes: int) -> Bytes | Unusable:
     try:
         # not blocking: between the listing and now a pipe may have taken the file's name
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            return Unusable("not_a_file", "a folder, pipe, socket or device")
         with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                return Unusable("not_a_file", "a pipe, socket or device")
             data = file.read(_SNIFFED_BYTES)
             if b"\0" in data and language_by_name(path.name) is None and data[:2] not in _UTF_16:
                 return Unusable("binary", "a NUL byte, and a name that no language has")

@@ -18,7 +18,7 @@ def tokens(text: str) -> frozenset[str]:
     else:
         parts = set()
         # composed, as Python reads identifiers too: é is one letter, however it was typed
-        for word in set(_WORD.findall(unicodedata.normalize("NFC", text))):
+        for word in _words(unicodedata.normalize("NFC", text)):
             parts.update(_ASCII_PART.findall(word) if word.isascii() else _split_word(word))
     return frozenset(part.lower()[:MAX_TOKEN_LENGTH] for part in parts)
 
@@ -36,4 +36,12 @@ def _split_word(word: str) -> list[str]:
             cuts.append(position - 1)
     pieces = (word[start:end] for start, end in zip(cuts, [*cuts[1:], len(word)], strict=True))
     # lower-casing may give marks that are no letters (İ): they separate, as they would in the text
-    return [part for piece in pieces for part in _WORD.findall(unicodedata.normalize("NFC", piece.lower()))]
+    return [part for piece in pieces for part in _words(unicodedata.normalize("NFC", piece.lower()))]
+
+
+def _words(text: str) -> set[str]:
+    words = set()
+    for word in set(_WORD.findall(text)):
+        # \w has numbers that \d has not: ¼, ², Ⅷ
+        words.update([word] if word.isalpha() else "".join(c if c.isalpha() else " " for c in word).split())
+    return words
