@@ -40,7 +40,7 @@ def _split_word(word: str) -> list[str]:
 
 
 def _words(text: str) -> set[str]:
-    words = set()
+    words: set[str] = set()
     for word in set(_WORD.findall(text)):
         # \w has numbers that \d has not: ¼, ², Ⅷ
         words.update([word] if word.isalpha() else "".join(c if c.isalpha() else " " for c in word).split())

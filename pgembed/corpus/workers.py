@@ -7,7 +7,6 @@ kills it (a fault in a grammar's C code) costs that file and not the run.
 
 import os
 import pickle
-import signal
 import subprocess
 import sys
 from collections import deque
@@ -89,10 +88,11 @@ class _Worker:
         if self._is_stopped:
             raise EOFError
         if self._process is None:
-            # -P: a folder named like a module in the current directory must not be imported
+            # -P: a folder named like a module in the current directory must not be imported. A group of its own: Ctrl-C
+            # in a terminal goes to ours, and we stop the workers.
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "pgembed.corpus.workers"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0,
             )  # fmt: skip
         process = self._process
         assert process.stdin is not None  # noqa: S101 - both are pipes
@@ -129,7 +129,6 @@ def _close(pipe: IO[bytes] | None) -> None:
 
 def main() -> None:
     """Parse batches from standard input until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops us
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a chunker that prints must not print among the answers
     while True:

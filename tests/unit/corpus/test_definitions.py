@@ -405,7 +405,7 @@ def test_macros_do_not_cost_a_function_of_c() -> None:
 
 def test_the_same_method_indented_elsewhere_is_the_same_chunk() -> None:
     flat = _only(_cut("python", "def f(self):\n    return 1\n"))
-    deep = [c for c in _cut("python", "class A:\n    if x:\n        def f(self):\n            return 1\n").chunks][-1]
+    deep = _cut("python", "class A:\n    if x:\n        def f(self):\n            return 1\n").chunks[-1]
     assert flat.content == deep.content
     assert flat.sha256 != deep.sha256  # a method is another kind
     assert deep.kind == "method"
