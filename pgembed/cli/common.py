@@ -1,11 +1,12 @@
 """What the commands share: options, connections, progress and output."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,16 +48,14 @@ _PLAIN_INTERVAL_S = 5.0
 
 def connection(dsn: str | None, *, vectors: bool = False) -> "psycopg.Connection":
     """Open a connection to a database whose schema is the one this package was written for."""
-    from pgembed.db.connection import connect
+    from pgembed.db.connection import connect, register_vectors
     from pgembed.db.migrations import require_current
 
     opened = connect(dsn)
     try:
         require_current(opened)
         if vectors:
-            from pgvector.psycopg import register_vector
-
-            register_vector(opened)
+            register_vectors(opened)
     except BaseException:
         opened.close()
         raise
@@ -65,7 +64,12 @@ def connection(dsn: str | None, *, vectors: bool = False) -> "psycopg.Connection
 
 def print_json(value: Any) -> None:
     """Print `value` as one JSON document."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # a locale without these characters, or a file name that is not UTF-8
+        text = json.dumps(value, indent=2, default=_plain)
+    sys.stdout.write(text + "\n")
 
 
 def show_progress() -> Progress:
@@ -88,9 +92,21 @@ def seconds(value: float) -> str:
     return f"{minutes} min {rest:02d} s"
 
 
+def _rate(value: float, unit: str) -> str:
+    # training does less than one step a second on a processor
+    return f"{value:,.1f} {unit}/s" if value < 10 else f"{value:,.0f} {unit}/s"
+
+
+def processors() -> int:
+    """Return the processors that this process may use: in a container fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime | date):
         return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "item"):  # a NumPy scalar
@@ -104,7 +120,7 @@ class _RateColumn(TextColumn):
 
     def render(self, task: RichTask) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} {task.fields['unit']}/s" if speed else "", style="dim")
+        return Text(_rate(speed, task.fields["unit"]) if speed else "", style="dim")
 
 
 class _Bars:
@@ -114,29 +130,29 @@ class _Bars:
     def task(self, description: str, total: int | None, unit: str) -> Iterator[Task]:
         with RichProgress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             _RateColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=errors,
             transient=True,
         ) as bars:
-            identity = bars.add_task(description, total=total, unit=unit, note="")
+            identity = bars.add_task(printable(description), total=total, unit=unit, note="")
 
             class Bar:
                 def advance(self, amount: int = 1) -> None:
                     bars.advance(identity, amount)
 
                 def note(self, text: str) -> None:
-                    bars.update(identity, note=text)
+                    bars.update(identity, note=printable(text))
 
             yield Bar()
 
     def say(self, text: str) -> None:
-        errors.print(text, markup=False)
+        errors.print(printable(text), markup=False)
 
 
 class _Lines:
@@ -145,23 +161,23 @@ class _Lines:
     @contextmanager
     def task(self, description: str, total: int | None, unit: str) -> Iterator[Task]:
         started = last = time.monotonic()
-        done = 0
+        done = told = 0
         noted = ""
 
         def line(now: float) -> str:
             rate = done / max(now - started, 1e-9)
-            parts = [f"{done:,}" + (f" of {total:,}" if total else "") + f" {unit}", f"{rate:,.0f} {unit}/s"]
+            parts = [f"{done:,}" + (f" of {total:,}" if total else "") + f" {unit}", _rate(rate, unit)]
             if total and 0 < done < total:
                 parts.append(f"{seconds((total - done) / rate)} left")
-            return f"{description}: " + ", ".join([*parts, noted] if noted else parts)
+            return printable(f"{description}: " + ", ".join([*parts, noted] if noted else parts))
 
         class Line:
             def advance(self, amount: int = 1) -> None:
-                nonlocal done, last
+                nonlocal done, told, last
                 done += amount
                 now = time.monotonic()
                 if now - last >= _PLAIN_INTERVAL_S:
-                    last = now
+                    last, told = now, done
                     errors.print(line(now), markup=False)
 
             def note(self, text: str) -> None:
@@ -169,8 +185,8 @@ class _Lines:
                 noted = text
 
         yield Line()
-        if done:
+        if done and done != told:
             errors.print(line(time.monotonic()), markup=False)
 
     def say(self, text: str) -> None:
-        errors.print(text, markup=False)
+        errors.print(printable(text), markup=False)

@@ -1,12 +1,21 @@
 """`pgembed ingest`: files into chunks."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pgembed.cli.common import DsnOption, JsonOption, connection, console, print_json, printable, seconds, show_progress
+from pgembed.cli.common import (
+    DsnOption,
+    JsonOption,
+    connection,
+    console,
+    print_json,
+    printable,
+    processors,
+    seconds,
+    show_progress,
+)
 
 if TYPE_CHECKING:
     from pgembed.corpus.report import IngestReport
@@ -62,7 +71,7 @@ def ingest(
                 name=name,
                 exclude=exclude or (),
                 max_file_bytes=max_file_bytes,
-                jobs=jobs or _processors(),
+                jobs=jobs or processors(),
                 progress=show_progress(),
             )
             for path in paths
@@ -72,11 +81,6 @@ def ingest(
         return
     for report in reports:
         _show(report)
-
-
-def _processors() -> int:
-    # those that this process may use, which in a container are fewer than there are; Windows does not say
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _show(report: "IngestReport") -> None:

@@ -64,12 +64,13 @@ def search(
         print_json([asdict(hit) for hit in hits])
         return
     for hit in hits:
-        _show(hit, text)
+        show_hit(hit, text)
     if not hits:
         console.print("No chunk passes these filters.")
 
 
-def _show(hit: "Hit", text: str) -> None:
+def show_hit(hit: "Hit", text: str, *, lines: int = 8) -> None:
+    """Print one hit: where it stands, its score, and the `lines` lines that share most with the query, highlighted."""
     from rich.syntax import Syntax
     from rich.text import Text
 
@@ -85,9 +86,9 @@ def _show(hit: "Hit", text: str) -> None:
         ("" if hit.locations < 2 else f"  and {hit.locations - 1} more places", "dim"),
     )
     console.print(heading)
-    offset, lines = excerpt(hit.content, text)
+    offset, shown = excerpt(hit.content, text, lines)
     code = Syntax(
-        printable(lines.expandtabs(4)),
+        printable(shown.expandtabs(4)),
         _LEXERS.get(hit.language, hit.language),
         theme="ansi_dark",
         background_color="default",

@@ -59,8 +59,8 @@ def triplets(
         console.print(f"! {warning}", markup=False)
 
 
-def print_triplet(triplet: Triplet) -> None:
-    """Show one triplet: anchor, positive and negative beside each other, and why it is there."""
+def print_triplet(triplet: Triplet, *, lines: int = _SHOWN_LINES) -> None:
+    """Show one triplet: the first lines of anchor, positive and negative beside each other, and why it is there."""
     table = Table(
         "anchor",
         f"positive (Jaccard {triplet.positive_jaccard:.2f})" if triplet.kind == "code" else "positive (its body)",
@@ -71,20 +71,20 @@ def print_triplet(triplet: Triplet) -> None:
         title_justify="left",
         expand=True,
     )
-    table.add_row(*(Text(_head(text)) for text in (triplet.anchor, triplet.positive, triplet.negative)))
+    table.add_row(*(Text(_head(text, lines)) for text in (triplet.anchor, triplet.positive, triplet.negative)))
     console.print(table)
 
 
-def _head(text: str) -> str:
+def _head(text: str, most: int) -> str:
     lines = printable(text).split("\n")
-    return "\n".join(line[:200] for line in lines[:_SHOWN_LINES]) + ("\n…" if len(lines) > _SHOWN_LINES else "")
+    return "\n".join(line[:200] for line in lines[:most]) + ("\n…" if len(lines) > most else "")
 
 
 def _print_counts(found: list[Count]) -> None:
     table = Table("kind", "split", "language", "rule", "triplets", "anchors", "mean Jaccard to the negative", box=None)
     for count in found:
         table.add_row(
-            count.kind, count.split, printable(count.language), count.rule, f"{count.triplets:,}", f"{count.anchors:,}",
-            f"{count.negative_jaccard:.2f}",
+            count.kind, count.split, Text(printable(count.language)), count.rule, f"{count.triplets:,}",
+            f"{count.anchors:,}", f"{count.negative_jaccard:.2f}",
         )  # fmt: skip
     console.print(table)

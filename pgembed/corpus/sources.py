@@ -37,6 +37,11 @@ def find_or_add(conn: psycopg.Connection, root: Path, name: str | None) -> tuple
         return int(row[0]), name
 
 
+def known_paths(conn: psycopg.Connection, root: Path) -> set[str]:
+    """Return the paths that were ingested from the source at `root`; none where there is no such source."""
+    return {row[0] for row in conn.execute(query("paths_below_root"), {"root": str(root)})}
+
+
 def git_revision(root: Path) -> str | None:
     """Return the commit that is checked out at `root`, or None where git knows of none."""
     folder = root if root.is_dir() else root.parent

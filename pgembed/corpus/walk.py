@@ -54,14 +54,6 @@ class Skipped:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """How much there is to read."""
-
-    files: int
-    size_bytes: int
-
-
 @dataclass(slots=True)
 class Ignored:
     """How many files and folders are excluded without a word for each: .gitignore, --exclude, .git, caches."""
@@ -177,14 +169,10 @@ def walk(
     yield from _Walk(root, own, max_file_bytes, counter).folder("", _rules_above(root))
 
 
-def count_files(root: Path, *, exclude: Sequence[str] = (), max_file_bytes: int = MAX_FILE_BYTES) -> Counted:
-    """Return how many files an ingest of `root` would read, and their bytes; reads none of them."""
-    sizes = [
-        item.size_bytes
-        for item in walk(root, exclude=exclude, max_file_bytes=max_file_bytes)
-        if isinstance(item, Candidate)
-    ]
-    return Counted(len(sizes), sum(sizes))
+def candidates(root: Path, *, exclude: Sequence[str] = (), max_file_bytes: int = MAX_FILE_BYTES) -> list[Candidate]:
+    """Return the files that an ingest of `root` would read, with their sizes; reads none of them."""
+    found = walk(root, exclude=exclude, max_file_bytes=max_file_bytes)
+    return [item for item in found if isinstance(item, Candidate)]
 
 
 def shown(path: str) -> str:

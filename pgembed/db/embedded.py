@@ -281,7 +281,7 @@ class EmbeddedServer:
         if _account().uid is not None and blocked is not None:
             raise DatabaseError(
                 f"As root the server runs as the user '{SYSTEM_USER}', which cannot pass {blocked}.",
-                remedy="Set PGEMBED_HOME to a folder that every user can reach, such as /var/lib/pgembed (the default).",
+                remedy="Set PGEMBED_HOME to a folder that every user can pass, such as /var/lib/pgembed (the default).",
             )
 
     def _give_to_server(self, path: Path) -> None:

@@ -3,6 +3,7 @@
 Writes `chunk_splits` and `triplet_candidates`; people read the views `triplets`, `triplets_code`, `triplets_docstring`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import psycopg
@@ -51,6 +52,11 @@ def refresh_triplets(conn: psycopg.Connection, progress: Progress = SILENT) -> i
         row = conn.execute(query("refresh_triplets")).fetchone()
     assert row is not None  # noqa: S101 - a function's result is a row
     return int(row[0])
+
+
+def held_out_paths(conn: psycopg.Connection, source: str, paths: Iterable[str]) -> set[str]:
+    """Return those of the `paths` of a source whose code is in the test split, whether they were ingested or not."""
+    return {row[0] for row in conn.execute(query("held_out_paths"), {"source": source, "paths": list(paths)})}
 
 
 def are_stale(conn: psycopg.Connection) -> bool:

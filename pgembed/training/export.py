@@ -10,7 +10,6 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,11 +79,9 @@ def export_encoder(
         spec = replace(spec, name=name)
     folders = [locate(tower) for tower in spec.towers]
     wanted = fingerprint(spec, folders)
-    with suppress(EncoderError):
-        existing = load_manifest(out)
-        if existing.fingerprint == wanted:
-            progress.say(f"{out} holds this encoder already.")
-            return existing
+    if (existing := intact_export(out)) is not None and existing.fingerprint == wanted:
+        progress.say(f"{out} holds this encoder already.")
+        return existing
     progress.say(f"Exporting {spec.name} to {out} …")
     model = load_model(spec, folders)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -107,6 +104,14 @@ def export_encoder(
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return manifest
+
+
+def intact_export(folder: Path) -> Manifest | None:
+    """Return the manifest of the artefact in `folder`; None where there is none, or not all of it as exported."""
+    try:
+        return load_manifest(folder)
+    except EncoderError:
+        return None
 
 
 def write_graph(model: EncoderModel, path: Path) -> None:

@@ -33,6 +33,10 @@ SELECT coalesce(%(id)s::bigint, (SELECT id FROM added));
 -- name: known_files
 SELECT path, sha256, size_bytes, modified_ns, language, chunker FROM pgembed.source_files WHERE source_id = %(source_id)s;
 
+-- name: paths_below_root
+-- The files of the source that stands at a root, as last ingested.
+SELECT f.path FROM pgembed.source_files f JOIN pgembed.sources s ON s.id = f.source_id WHERE s.root = %(root)s;
+
 -- name: create_slice_chunks
 CREATE TEMPORARY TABLE IF NOT EXISTS slice_chunks (
     sha256 bytea, language text, kind text, symbol text, content text, docstring text, body text,

@@ -109,6 +109,10 @@ ANALYZE pgembed.jaccard_sets;
 -- name: analyze_pairs
 ANALYZE pgembed.candidate_pairs;
 
+-- name: held_out_paths
+-- Of these paths of a source, the ones whose code is kept for measuring.
+SELECT path FROM unnest(%(paths)s::text[]) AS path WHERE pgembed.split_of(%(source)s, path) = 'test';
+
 -- name: refresh_triplets
 SELECT pgembed.refresh_triplets();
 

@@ -14,7 +14,7 @@ import pytest
 from pgembed.corpus.ingest import ingest
 from pgembed.corpus.report import IngestReport
 from pgembed.corpus.tokens import tokens
-from pgembed.corpus.walk import count_files
+from pgembed.corpus.walk import candidates
 from pgembed.db.connection import connect
 from pgembed.errors import CorpusError
 
@@ -283,7 +283,7 @@ def test_selected_files_are_the_source(conn: psycopg.Connection, root: Path, wri
     for name in ("a", "b", "c"):
         write(f"{name}.py", _function(name))
     write("nul.py", b"\0")
-    assert count_files(root).files == 4
+    assert len(candidates(root)) == 4
     report = ingest(conn, root, select=lambda path: path != "nul.py")
     assert (report.files_read, dict(report.left_out)) == (3, {})
     report = ingest(conn, root, select={"a.py", "b.py"}.__contains__)

@@ -26,6 +26,8 @@ def run(database_url: str, conn: psycopg.Connection) -> Run:
     """A function that runs `pgembed eval` on a database that holds the standard library's `email`."""
     ingest(conn, Path(email.__file__).parent)
     find_pairs(conn)
+    # a small package: most of its files must be held out for twenty docstrings to be
+    conn.execute("UPDATE pgembed.mining_settings SET value = 0.1 WHERE name IN ('train_share', 'validation_share')")
     refresh_triplets(conn)
 
     def run_eval(*arguments: object) -> Result:
@@ -61,10 +63,10 @@ def test_held_out_code_is_shown_with_and_without_names(run: Run, tiny_encoder: P
         "SELECT dataset, documents, metrics -> 'ndcg@10' ->> 'mean' FROM pgembed.evaluations ORDER BY id"
     )
     stored = rows.fetchall()
-    assert [(dataset, documents) for dataset, documents, _ in stored] == [
-        ("held-out", 150),
-        ("held-out, names masked", 150),
-    ]
+    assert [dataset for dataset, *_ in stored] == ["held-out", "held-out, names masked"]
+    # bodies that differ in their names alone are one document once these are masked
+    assert stored[0][1] == 150
+    assert 140 < stored[1][1] <= 150
     for *_, mean in stored:
         assert f"{float(mean):.3f} [" in result.stdout
 

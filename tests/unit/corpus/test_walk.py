@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pgembed.corpus.walk import Candidate, Ignored, Skipped, count_files, walk
+from pgembed.corpus.walk import Candidate, Ignored, Skipped, candidates, walk
 from pgembed.errors import CorpusError
 
 Write = Callable[..., Path]
@@ -42,8 +42,8 @@ def test_files_come_once_in_order_with_size_and_time(write: Write, tmp_path: Pat
     found = list(walk(tmp_path))
     assert [item.path for item in found] == ["a.py", "b/two.py"]
     assert found[1] == Candidate("b/two.py", 3, file.stat().st_mtime_ns)
-    assert count_files(tmp_path).files == 2
-    assert count_files(tmp_path).size_bytes == 9
+    assert len(candidates(tmp_path)) == 2
+    assert sum(item.size_bytes for item in candidates(tmp_path)) == 9
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="git's own answer is compared on POSIX")
