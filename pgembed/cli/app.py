@@ -2,12 +2,13 @@
 
 import importlib
 import importlib.util
+import io
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from pgembed.cli.common import errors
+from pgembed.cli.common import errors, printable
 from pgembed.errors import PgembedError
 
 # In the order of the data's path, which is the order that --help shows.
@@ -63,17 +64,24 @@ for _name in _COMMANDS:
 
 def main() -> None:
     """Run the command line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # where the locale knows no ✗, it is escaped and does not end the run
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except PgembedError as error:
-        errors.print(f"Error: {error}", style="red", markup=False)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        errors.print("Interrupted. What was committed is kept: run the same command again to go on.")
-        sys.exit(130)
+        _fail(str(error))
+    except SystemExit as end:
+        if end.code == 130:  # what Typer makes of a KeyboardInterrupt
+            errors.print("Interrupted. What was committed is kept: run the same command again to go on.")
+        raise
     except Exception as error:
         _explain_database_error(error)
         raise
+
+
+def _fail(message: str) -> NoReturn:
+    errors.print(printable(f"Error: {message}"), style="red", markup=False)
+    sys.exit(1)
 
 
 def _explain_database_error(error: Exception) -> None:
@@ -82,7 +90,8 @@ def _explain_database_error(error: Exception) -> None:
         return
     import psycopg
 
-    if not isinstance(error, psycopg.Error):
+    cause = getattr(error, "orig", error)  # SQLAlchemy wraps what the server says during a migration
+    if not isinstance(cause, psycopg.Error):
         return
     remedies: list[tuple[type[psycopg.Error], str]] = [
         (
@@ -104,6 +113,5 @@ def _explain_database_error(error: Exception) -> None:
         ),
     ]
     for kind, remedy in remedies:
-        if isinstance(error, kind):
-            errors.print(f"Error: {str(error).strip()}\n  {remedy}", style="red", markup=False)
-            sys.exit(1)
+        if isinstance(cause, kind):
+            _fail(f"{str(cause).strip()}\n  {remedy}")

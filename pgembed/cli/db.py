@@ -1,6 +1,7 @@
 """`pgembed db`: the embedded server."""
 
 import os
+import signal
 import subprocess
 from typing import Annotated
 
@@ -81,7 +82,9 @@ def status(as_json: JsonOption = False) -> None:
 def psql(
     context: typer.Context,
     dsn: DsnOption = None,
-    command: Annotated[str | None, typer.Option("--command", "-c", help="Run this SQL and end.")] = None,
+    commands: Annotated[
+        list[str] | None, typer.Option("--command", "-c", metavar="SQL", help="Run this and end; repeatable.")
+    ] = None,
 ) -> None:
     """Open psql on the database in use. Further arguments go to psql.
 
@@ -100,5 +103,12 @@ def psql(
     password = parts.pop("password", None)
     environment = {**os.environ, **({"PGPASSWORD": password} if password else {})}
     program = EmbeddedServer(settings().postgres_dir).binary("psql")
-    arguments = [str(program), make_conninfo(**parts), *(["-c", command] if command else []), *context.args]
-    raise typer.Exit(subprocess.run(arguments, env=environment, check=False).returncode)
+    given = [part for command in commands or () for part in ("-c", command)]
+    arguments = [str(program), make_conninfo(**parts), *given, *context.args]
+    # Ctrl-C is psql's, which cancels the statement; subprocess would kill psql. A handler, since SIG_IGN is inherited.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        done = subprocess.run(arguments, env=environment, check=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    raise typer.Exit(done.returncode)

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import typer
 
-from pgembed.cli.common import DsnOption, JsonOption, console, print_json
+from pgembed.cli.common import DsnOption, JsonOption, console, print_json, printable
 from pgembed.db.connection import Problem
 
 # bytes that pgvector wants for the lists of an IVFFLAT build: 69 MB were seen at 50,000 rows
@@ -31,7 +31,7 @@ def doctor(dsn: DsnOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"problems": [{"what": p.what, "remedy": p.remedy} for p in problems]})
     for problem in [] if as_json else problems:
-        console.print(f"✗ {problem.what}\n  {problem.remedy}", markup=False)
+        console.print(printable(f"✗ {problem.what}\n  {problem.remedy}"), markup=False)
     if problems:
         raise typer.Exit(1)
     if not as_json:

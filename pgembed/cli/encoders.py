@@ -3,6 +3,7 @@
 from typing import Any
 
 import typer
+from rich.text import Text
 
 from pgembed.cli.common import JsonOption, console, print_json
 
@@ -27,7 +28,9 @@ def encoders(as_json: JsonOption = False) -> None:
         print_json(rows)
         return
     for row in rows:
-        console.print(f"[bold]{row['name']}[/]: {'weights at hand' if row['at_hand'] else row['why_not']}")
+        console.print(
+            Text.assemble((row["name"], "bold"), f": {'weights at hand' if row['at_hand'] else row['why_not']}")
+        )
         for tower in row["towers"]:
             limit = f", {tower['max_tokens']} tokens at most" if tower["max_tokens"] else ""
             console.print(

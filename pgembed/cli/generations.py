@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from pgembed.cli.common import DsnOption, JsonOption, connection, console, print_json, printable
 
@@ -48,14 +49,14 @@ def list_(dsn: DsnOption = None, as_json: JsonOption = False) -> None:
             remark = f"{generation.rejected:,} chunks rejected. {remark}"
         shown.add_row(
             str(generation.id),
-            printable(generation.encoder),
+            Text(printable(generation.encoder)),
             generation.state,
             "" if generation.row_count is None else f"{generation.row_count:,}",
             f"{generation.index_method}{effort}{lists}",
             "" if generation.index_recall is None else f"{generation.index_recall:.3f}",
             "" if generation.size_bytes is None else f"{generation.size_bytes / 2**20:,.0f} MB",
             f"{generation.created_at:%Y-%m-%d %H:%M}",
-            printable(remark),
+            Text(printable(remark)),
         )
     console.print(shown)
 

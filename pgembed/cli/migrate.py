@@ -34,10 +34,11 @@ def migrate(
     """
     from pgembed.db import migrations
 
-    known = [*migrations.revisions(), "head", "base"]
-    for wanted in (to, down):
-        if wanted is not None and wanted not in known:
-            raise typer.BadParameter(f"{wanted!r} is not a revision; there are {', '.join(migrations.revisions())}.")
+    for wanted, end in ((to, "head"), (down, "base")):
+        if wanted is not None and wanted not in (known := [*migrations.revisions(), end]):
+            raise typer.BadParameter(f"{wanted!r} is not a revision to go to; there are {', '.join(known)}.")
+    if down is not None and (sql or to != "head"):
+        raise typer.BadParameter("--down goes with neither --to nor --sql.")
     if sql:
         typer.echo(migrations.offline_script(to))
         return

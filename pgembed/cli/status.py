@@ -5,6 +5,7 @@ from typing import Any
 import psycopg
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from pgembed.cli.common import DsnOption, JsonOption, connection, console, print_json, printable
 
@@ -61,7 +62,7 @@ def _print_rows(title: str, rows: list[dict[str, Any]], *, empty: str | None = N
     columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
     table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*("" if row[name] is None else printable(_short(row[name])) for name in columns))
+        table.add_row(*(Text("" if row[name] is None else printable(_short(row[name]))) for name in columns))
     console.print(table)
 
 

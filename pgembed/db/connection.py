@@ -19,6 +19,9 @@ MINIMUM_SERVER = (15, "NULLS NOT DISTINCT")
 MINIMUM_PGVECTOR = (0, 8, 0)  # iterative index scans; halfvec and sparsevec came with 0.7
 
 _SQLALCHEMY_SCHEME = re.compile(r"^(postgres(?:ql)?)\+\w+://")
+# libpq ends the password at its first '@' and the host at its first '/': of 'me:a/b@db' it makes the host 'me' and the
+# port 'a', of 'me:a@b@db' the host 'b@db', and what it makes of them is shown in messages
+_UNENCODED_PASSWORD = re.compile(r"postgres(?:ql)?://[^?]*[@/][^?]*@")
 
 
 def normalise(dsn: str) -> str:
@@ -27,8 +30,11 @@ def normalise(dsn: str) -> str:
     Raises:
         ConfigurationError: it is none of these.
     """
+    text = _SQLALCHEMY_SCHEME.sub(r"postgresql://", dsn.strip())
     try:
-        return make_conninfo(_SQLALCHEMY_SCHEME.sub(r"postgresql://", dsn.strip()))
+        if _UNENCODED_PASSWORD.match(text):
+            raise psycopg.ProgrammingError
+        return make_conninfo(text)
     except psycopg.ProgrammingError as error:
         # libpq quotes the text that it could not read, which may be the password: so its message stays out.
         raise ConfigurationError(
@@ -55,7 +61,7 @@ def resolve(dsn: str | None = None) -> str:
 
 
 def connect(dsn: str | None = None, *, vectors: bool = False) -> psycopg.Connection:
-    """Open an autocommitting connection; `vectors` registers pgvector's types (vector ↔ float32 array).
+    """Open an autocommitting connection; `vectors` registers pgvector's types (float32 arrays are sent as vector).
 
     Raises:
         DatabaseError: the server cannot be reached, refuses, or has no pgvector though `vectors` is set.
@@ -70,17 +76,30 @@ def connect(dsn: str | None = None, *, vectors: bool = False) -> psycopg.Connect
             "without either, pgembed uses its embedded server (`pgembed db start`).",
         ) from error
     if vectors:
-        from pgvector.psycopg import register_vector
-
         try:
-            register_vector(connection)
-        except psycopg.ProgrammingError as error:
+            register_vectors(connection)
+        except BaseException:
             connection.close()
-            raise DatabaseError(
-                f"The database ({describe(conninfo)}) has no extension vector.",
-                remedy="Run `pgembed migrate`.",
-            ) from error
+            raise
     return connection
+
+
+def register_vectors(connection: psycopg.Connection) -> None:
+    """Register pgvector's types (float32 arrays are sent as vector), whatever schema the extension was put into.
+
+    Raises:
+        DatabaseError: the extension is not in this database.
+    """
+    from pgvector.psycopg import register_vector
+
+    connection.execute(query("make_vector_visible"))
+    try:
+        register_vector(connection)
+    except psycopg.ProgrammingError as error:
+        raise DatabaseError(
+            f"The database ({describe(connection.info.dsn)}) has no extension vector.",
+            remedy="Run `pgembed migrate`.",
+        ) from error
 
 
 def sqlalchemy_engine(dsn: str | None = None) -> "Engine":

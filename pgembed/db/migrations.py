@@ -77,7 +77,7 @@ def downgrade(dsn: str | None = None, revision: str = "base") -> list[str]:
     from alembic import command
 
     with _migrating(dsn) as (connection, config, before):
-        if before is None:
+        if before is None or (revision != "base" and revision >= before):
             return []
         command.downgrade(config, revision)
         after = current_revision(connection)

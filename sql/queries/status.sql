@@ -49,12 +49,14 @@ SELECT pid, application_name, state, now() - xact_start AS in_transaction_for
  ORDER BY pid;
 
 -- name: doctor_unvectored_chunks
--- Chunks that the active generation has no vector for: what `pgembed reindex` would add.
+-- Chunks that the active generation has no vector for: what `pgembed reindex` would add. It would not add those that
+-- the encoder gave no usable vector for.
 SELECT a.generation_id,
        (SELECT count(*) FROM pgembed.code_chunks c
          WHERE NOT EXISTS (SELECT FROM pgembed.code_embeddings v
-                            WHERE v.generation_id = a.generation_id AND v.chunk_id = c.id))
-  FROM pgembed.active_generation a;
+                            WHERE v.generation_id = a.generation_id AND v.chunk_id = c.id)
+           AND NOT coalesce(g.metrics -> 'rejected_chunks' @> to_jsonb(c.id), false))
+  FROM pgembed.active_generation a JOIN pgembed.generations g ON g.id = a.generation_id;
 
 -- name: doctor_leftover_tables
 -- Tables of vectors that no generation claims.
