@@ -376,6 +376,8 @@ BEGIN
               USING ERRCODE = 'invalid_parameter_value',
                     HINT = 'A smaller model fills the front; pad the rest with zeros.';
     END IF;
+    -- The index compares half precision, which holds neither very long vectors nor very short ones.
+    query := l2_normalize(query);
     chosen := search_strategy(k, language, path, source, kind, generation, exact);
     before := swap_settings(chosen.settings);
     EXECUTE format('SELECT array_agg(chunk_id ORDER BY score DESC, chunk_id),'
@@ -616,7 +618,7 @@ BEGIN
     RETURN NEXT (SELECT string_agg(key || ' = ' || value, ', ' ORDER BY key) FROM jsonb_each_text(chosen.settings));
     before := swap_settings(chosen.settings);
     FOR line IN EXECUTE 'EXPLAIN ' || chosen.statement
-                  USING query, k, language, path_patterns(path), source_id(source), kind
+                  USING l2_normalize(query), k, language, path_patterns(path), source_id(source), kind
     LOOP
         -- 2,560 numbers in a line help nobody
         RETURN NEXT regexp_replace(line, '''\[?[-+0-9.,e]{40,}\]?''', '''…''', 'g');

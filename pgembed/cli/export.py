@@ -71,4 +71,4 @@ def export(
         f"cosine {parity['least_cosine']:.7f}, largest difference {parity['largest_difference']:.1e} over "
         f"{parity['vectors']} vectors"
     )
-    console.print(printable(f"Next: pgembed reindex {manifest.path}"), markup=False)
+    console.print(printable(f"Next: pgembed reindex --artefact {manifest.path}"), markup=False)

@@ -45,13 +45,12 @@ def list_(dsn: DsnOption = None, as_json: JsonOption = False) -> None:
         effort = "" if generation.probes is None else f" {generation.probes}"
         lists = f"/{generation.lists}" if effort and generation.index_method == "ivfflat" else ""
         remark = "rollback goes here" if generation.is_previous else generation.error or ""
-        if generation.rejected:
-            remark = f"{generation.rejected:,} chunks rejected. {remark}"
         shown.add_row(
             str(generation.id),
             Text(printable(generation.encoder)),
             generation.state,
             "" if generation.row_count is None else f"{generation.row_count:,}",
+            f"{generation.rejected:,}" if generation.rejected else "",
             f"{generation.index_method}{effort}{lists}",
             "" if generation.index_recall is None else f"{generation.index_recall:.3f}",
             "" if generation.size_bytes is None else f"{generation.size_bytes / 2**20:,.0f} MB",

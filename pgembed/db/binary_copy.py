@@ -65,7 +65,8 @@ def copy_rows(
         BadVectorError: a vector is not finite, zero, or beyond half precision; named by the last key; nothing was sent.
         DatabaseError: the server counted another number of rows than were sent.
     """
-    keys = keys.reshape(len(keys), -1)
+    if keys.ndim == 1:
+        keys = keys[:, np.newaxis]
     if bad := bad_rows(embeddings):
         raise BadVectorError({int(keys[row, -1]): reason for row, reason in bad.items()})
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(

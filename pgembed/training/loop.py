@@ -20,6 +20,7 @@ from pgembed.errors import TrainingError
 from pgembed.progress import SILENT, Progress
 from pgembed.training.checkpoint import State, load_step, remove_leftovers, remove_steps, save_final, save_step
 from pgembed.training.data import DataSummary, Triplet, batches, snapshot, summarise
+from pgembed.training.determinism import deterministic
 from pgembed.training.encode import TextEncoder, anchor_text, distinct_texts
 from pgembed.training.export import resolve_spec
 from pgembed.training.loss import LossValue, allowed_negatives, hardest_negatives, in_batch_loss, triplet_loss
@@ -82,7 +83,7 @@ def train(
             **options.hyperparameters(),
             "precision": precision,
         }
-        with running(conn, run_id) as folder:
+        with running(conn, run_id) as folder, deterministic():
             remove_leftovers(folder)
             model = load_model(spec, folders)
             base_weights = {name: value.clone() for name, value in model.state_dict().items()}

@@ -34,7 +34,7 @@ def choose_artefact(conn: psycopg.Connection[Any], models: Path, name: str | Non
     if not exported:
         raise GenerationError(
             f"There is no exported encoder in {models}.",
-            remedy="Make one (pgembed export minilm), or name its folder: pgembed reindex --artefact DIR",
+            remedy="Make one (pgembed export --encoder minilm), or name its folder: pgembed reindex --artefact DIR",
         )
     return exported[-1].path
 
@@ -59,6 +59,6 @@ def _named(models: Path, name: str) -> Path:
         there = ", ".join(sorted({manifest.spec.name for manifest in known})) or "none"
         raise GenerationError(
             f"There is no exported encoder {name!r} in {models}; there are: {there}.",
-            remedy=f"Make it: pgembed export {name}",
+            remedy=f"Make it: pgembed export --encoder {name}",
         )
     return matching[-1]

@@ -11,7 +11,8 @@ def excerpt(content: str, query: str, lines: int = 8) -> tuple[int, str]:
 
     The window is the one that shares most distinct words with `query`; on a tie, as where nothing is shared, the first.
     """
-    all_lines = content.splitlines()
+    # splitlines would end lines at form feeds and others too; offsets count as the line numbers of a file do
+    all_lines = content.replace("\r\n", "\n").removesuffix("\n").split("\n")
     wanted = _words(query)
     found = [wanted & _words(line) for line in all_lines]
 

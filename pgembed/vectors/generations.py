@@ -193,7 +193,7 @@ def rollback(conn: Connection) -> int:
     """Go back to the generation that was active before, and return its id. Doing it twice comes back.
 
     Raises:
-        GenerationError: none was active before, or it has been pruned.
+        GenerationError: none was active before, or it has been pruned, be it half.
     """
     with conn.transaction():
         conn.execute(query("lock_active_generation"))
@@ -201,6 +201,11 @@ def rollback(conn: Connection) -> int:
         if previous is None:
             raise GenerationError(
                 "There is no generation to go back to.", remedy="See `pgembed generations list`, then activate one."
+            )
+        if not get_generation(conn, previous).attached:
+            raise GenerationError(
+                f"Generation {previous} is no longer searchable and cannot be gone back to.",
+                remedy=f"Its removal was cut short; finish it: pgembed generations prune {previous} --include-previous",
             )
         _point_to(conn, previous)
     return previous
@@ -230,12 +235,13 @@ def prune(
             get_generation(conn, generation_id)
             if generation_id in protected:
                 raise _protected(generation_id, active)
-        doomed = list(ids)
-    for generation_id in sorted(doomed):
+        doomed = ids
+    doomed = sorted(set(doomed))
+    for generation_id in doomed:
         _drop(conn, generation_id)
     for (leftover,) in conn.execute(query("leftover_tables")).fetchall():
         table.drop(conn, leftover)
-    return sorted(doomed)
+    return doomed
 
 
 def _protected(generation_id: int, active: int | None) -> GenerationError:

@@ -15,9 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import psycopg
 from psycopg.types.json import Jsonb
 
+from pgembed.db.binary_copy import bad_rows
 from pgembed.db.connection import connect, resolve
 from pgembed.db.migrations import require_current
 from pgembed.db.sql import query
@@ -102,7 +104,7 @@ def reindex(
 
     `batch` is the number of chunks embedded and committed at a time. `index_method` (ivfflat, hnsw, binary) is that of
     the generation, ivfflat for a new one. `activate` lets searches use it at the end. `fresh` starts a new generation
-    though there is one of this encoder.
+    though there is one of this encoder; where an earlier run with `fresh` did not finish, it goes on with that one.
 
     Raises:
         EncoderError: the artefact is broken.
@@ -167,11 +169,11 @@ class _Run:
     def to_the_end(self, kind: str, *, activate: bool) -> ReindexResult:
         started = time.perf_counter()
         state = self._generation().state
-        if state == "filling":
+        if state in ("filling", "indexing"):
             self._fill()
-            self._finish_filling()
-            state = "indexing"
-        if state == "indexing":
+            self._require_rows()
+            if state == "filling":
+                change_state(self.writer, self.generation_id, "indexing")
             self._index()
         # A finished generation takes what is new; so does one that was finished just now, for building took a while.
         self._fill_increment()
@@ -203,11 +205,15 @@ class _Run:
         self.embedded += filled.embedded
         return filled
 
-    def _finish_filling(self) -> None:
+    def _require_rows(self) -> None:
         rows = self._count_rows()
+        if rows == 0 and self._generation().rejected:
+            raise BrokenEncoderError(
+                "The encoder gave no usable vector (NaN, infinite, zero) for any chunk.",
+                remedy="It is broken: export it again, or choose another.",
+            )
         if rows == 0:
-            raise GenerationError("No chunk has a vector: all were deleted, or the encoder failed on each.")
-        change_state(self.writer, self.generation_id, "indexing")
+            raise GenerationError("No chunk has a vector: all were deleted meanwhile.")
 
     def _index(self) -> None:
         """Index, attach and calibrate: each step only if an earlier run has not done it."""
@@ -244,10 +250,11 @@ class _Run:
     def _calibrate(self, *, rebuilt: bool = True) -> None:
         rows = self._count_rows()
         texts = [row[0] for row in self.writer.execute(query("calibration_texts"), {"count": CALIBRATION_QUERIES})]
+        queries = self.encoder.embed_unchecked(texts, role="query")
         calibration = calibrate_probes(
             self.writer,
             self.generation_id,
-            self.encoder.embed_unchecked(texts, role="query"),
+            np.delete(queries, list(bad_rows(queries)), axis=0),  # what has no vector as a passage may have none here
             target_recall=self.target_recall,
             progress=self.progress,
         )
@@ -306,7 +313,11 @@ def _find_or_create(
     manifest = encoder.manifest
     identity = {"encoder_id": encoder_id, "onnx_sha256": manifest.onnx_sha256}
     path = str(manifest.path.absolute())
-    row = None if fresh else conn.execute(query("find_generation"), identity).fetchone()
+    method = index_method or "ivfflat"
+    if fresh:
+        row = conn.execute(query("find_fresh_generation"), {**identity, "index_method": method}).fetchone()
+    else:
+        row = conn.execute(query("find_generation"), identity).fetchone()
     if row is not None:
         generation = get_generation(conn, row[0])
         if index_method not in (None, generation.index_method):
@@ -327,7 +338,7 @@ def _find_or_create(
                 **identity,
                 "onnx_path": path,
                 "dims": manifest.spec.dimensions,
-                "index_method": index_method or "ivfflat",
+                "index_method": method,
             },
         ).fetchone()
         assert inserted is not None  # noqa: S101 - RETURNING gives the row
@@ -344,7 +355,8 @@ def _noting_errors(conn: Connection, generation_id: int) -> Iterator[None]:
         # a connection that is gone, or a server that is, can take no note; the error itself goes on
         with contextlib.suppress(psycopg.Error):
             note = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
-            if isinstance(error, BrokenEncoderError):
+            unfinished = get_generation(conn, generation_id).state in ("filling", "indexing")
+            if isinstance(error, BrokenEncoderError) and unfinished:
                 change_state(conn, generation_id, "failed", error=note)
             else:
                 conn.execute(query("note_generation_error"), {"id": generation_id, "error": note})

@@ -20,6 +20,8 @@ from pgembed.vectors.generations import Generation, active_id, get_generation
 
 Connection = psycopg.Connection[Any]
 
+_MAXIMUM_K = 2**31 - 1  # what an integer of the server holds
+
 
 class QueryEncoder(Protocol):
     """What a search needs of an encoder."""
@@ -70,10 +72,11 @@ def search(
 
     Raises:
         SearchError: nothing is active, the generation cannot be searched, or `encoder` is not the one that made its
-            vectors (two models are never mixed); `text` is blank, or `k` below 1.
+            vectors (two models are never mixed); `text` is blank, `k` below 1, or a filter cannot be stored as text.
     """
     if not text.strip():
         raise SearchError("The text to search for is empty.")
+    _require_storable(text.replace("\0", " "), language=language, path=path, source=source, kind=kind)
     generation = searchable(conn, generation_id)
     if encoder.manifest.fingerprint != generation.fingerprint:
         raise SearchError(
@@ -89,7 +92,7 @@ def search(
                 query("search"),
                 {
                     "query": vector,
-                    "k": k,
+                    "k": min(k, _MAXIMUM_K),
                     "language": language,
                     "path": path,
                     "source": source,
@@ -104,6 +107,13 @@ def search(
         psycopg.errors.UndefinedObject,
     ) as error:
         raise SearchError(f"{error.diag.message_primary}.", remedy=error.diag.message_hint) from error
+
+
+def _require_storable(text: str, **filters: str | None) -> None:
+    """Refuse what neither a tokenizer nor a text column takes: such as a command line's bytes that are no UTF-8."""
+    for name, value in {"text": text, **filters}.items():
+        if value is not None and ("\0" in value or any("\ud800" <= c <= "\udfff" for c in value)):
+            raise SearchError(f"The {name} holds a NUL byte or is not valid Unicode: {value[:100]!r}.")
 
 
 def searchable(conn: Connection, generation_id: int | None = None) -> Generation:

@@ -30,6 +30,8 @@ BEGIN
               USING ERRCODE = 'invalid_parameter_value',
                     HINT = 'A smaller model fills the front; pad the rest with zeros.';
     END IF;
+    -- The index compares half precision, which holds neither very long vectors nor very short ones.
+    query := l2_normalize(query);
     chosen := search_strategy(k, language, path, source, kind, generation, exact);
     before := swap_settings(chosen.settings);
     EXECUTE format('SELECT array_agg(chunk_id ORDER BY score DESC, chunk_id),'

@@ -21,7 +21,7 @@ BEGIN
     RETURN NEXT (SELECT string_agg(key || ' = ' || value, ', ' ORDER BY key) FROM jsonb_each_text(chosen.settings));
     before := swap_settings(chosen.settings);
     FOR line IN EXECUTE 'EXPLAIN ' || chosen.statement
-                  USING query, k, language, path_patterns(path), source_id(source), kind
+                  USING l2_normalize(query), k, language, path_patterns(path), source_id(source), kind
     LOOP
         -- 2,560 numbers in a line help nobody
         RETURN NEXT regexp_replace(line, '''\[?[-+0-9.,e]{40,}\]?''', '''…''', 'g');

@@ -30,6 +30,17 @@ SELECT id FROM pgembed.generations
  ORDER BY array_position(ARRAY['active', 'ready', 'retired', 'indexing', 'filling'], state), id DESC
  LIMIT 1;
 
+-- name: find_fresh_generation
+-- The unfinished one that an earlier `--fresh` left: only that starts one beside a finished one of the same weights.
+SELECT id FROM pgembed.generations
+ WHERE encoder_id = %(encoder_id)s AND onnx_sha256 = %(onnx_sha256)s AND index_method = %(index_method)s
+   AND state IN ('filling', 'indexing')
+   AND EXISTS (SELECT FROM pgembed.generations f
+                WHERE f.encoder_id = %(encoder_id)s AND f.onnx_sha256 = %(onnx_sha256)s
+                  AND f.state IN ('active', 'ready', 'retired'))
+ ORDER BY id DESC
+ LIMIT 1;
+
 -- name: insert_generation
 INSERT INTO pgembed.generations (encoder_id, onnx_path, onnx_sha256, dims, index_method)
 VALUES (%(encoder_id)s, %(onnx_path)s, %(onnx_sha256)s, %(dims)s, %(index_method)s)
@@ -217,8 +228,8 @@ SELECT coalesce(left(c.docstring, 1000), left(c.content, 200))
 -- name: all_embeddings
 COPY (SELECT chunk_id, embedding FROM {table}) TO STDOUT (FORMAT BINARY);
 
--- name: nearest_ids
-SELECT array_agg(n.chunk_id) FROM pgembed.nearest(%(query)b, %(k)s, generation => %(generation_id)s) n;
+-- name: nearest_scores
+SELECT array_agg(n.score) FROM pgembed.nearest(%(query)b, %(k)s, generation => %(generation_id)s) n;
 
 -- name: nearest_plan
 SELECT string_agg(line, E'\n') FROM pgembed.search_plan(%(query)b, %(k)s, generation => %(generation_id)s) line;

@@ -1,6 +1,7 @@
 """What the quickstart has done so far: a small file beside the data, so that the last table also tells of earlier runs.
 
-The database decides what is done; the ledger only remembers how long it took.
+The database decides what is done; the ledger only remembers how long it took, and how large the first run was made for
+this machine, so that the second is as large.
 """
 
 import contextlib
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from pgembed.cli.quickstart.plan import Plan
 
 
 @dataclass
@@ -32,15 +35,17 @@ class Ledger:
     """The steps by name, in the order of their first run."""
 
     path: Path
+    plan: Plan | None = None
     steps: dict[str, Step] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: Path) -> "Ledger":
         """Read the ledger at `path`; a missing or broken one is an empty one (nothing depends on it but a table)."""
         ledger = cls(path)
-        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
             stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            ledger.steps = {name: Step(**values) for name, values in stored.items()}
+            plan, steps = stored["plan"], {name: Step(**values) for name, values in stored["steps"].items()}
+            ledger.plan, ledger.steps = None if plan is None else Plan(**plan), steps
         return ledger
 
     @contextlib.contextmanager
@@ -76,5 +81,9 @@ class Ledger:
     def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps({name: asdict(step) for name, step in self.steps.items()}, indent=1), "utf-8")
+        stored = {
+            "plan": None if self.plan is None else asdict(self.plan),
+            "steps": {name: asdict(step) for name, step in self.steps.items()},
+        }
+        partial.write_text(json.dumps(stored, indent=1), encoding="utf-8")
         partial.replace(self.path)

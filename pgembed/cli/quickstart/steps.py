@@ -6,7 +6,7 @@ goes on, and a second one finds nothing left to do.
 
 import fcntl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -19,10 +19,12 @@ from rich.console import Console
 from pgembed.cli.common import console, errors, printable, processors, seconds, show_progress
 from pgembed.cli.quickstart.ledger import Ledger, Step
 from pgembed.cli.quickstart.plan import (
+    PLANS,
     STANDARD_LIBRARY_EXCLUDES,
     Plan,
     choose_files,
     estimate_seconds,
+    fit,
     measure_gflops,
     standard_library,
 )
@@ -48,11 +50,11 @@ from pgembed.mining.triplets import are_stale, counts, held_out_paths, refresh_t
 from pgembed.training.export import export_encoder, intact_export
 from pgembed.training.loop import train
 from pgembed.training.options import TrainingOptions
+from pgembed.training.precision import resolve_precision
 from pgembed.vectors.generations import Generation, activate, active_id, get_generation
 from pgembed.vectors.reindex import ReindexResult, reindex
 from pgembed.vectors.search import Hit, encoder_of, search
 
-BASE = "minilm"
 GATE_METRIC = "ndcg@10"
 # Fewer triplets teach little, and more than a few rounds over the same ones teach them by heart.
 _LEAST_TRIPLETS, _MOST_ROUNDS = 200, 4
@@ -67,6 +69,7 @@ class Outcome:
 
     source: str
     plan: Plan
+    base: str
     seconds: float = 0.0
     """Of this run; what earlier runs took is in the steps."""
     steps: dict[str, Step] = field(default_factory=dict)
@@ -86,21 +89,29 @@ class Quickstart:
     """One run over one folder of code."""
 
     def __init__(
-        self, path: Path | None, plan: Plan, *, dsn: str | None, datasets: list[Path], quiet: bool = False
+        self,
+        path: Path | None,
+        plan: Plan,
+        *,
+        base: str = "minilm",
+        dsn: str | None = None,
+        datasets: Sequence[Path] = (),
+        quiet: bool = False,
     ) -> None:
         self.is_standard_library = path is None
         self.root = standard_library() if path is None else path.expanduser().resolve()
         self.exclude = STANDARD_LIBRARY_EXCLUDES if path is None else ()
         self.plan = plan
+        self.base = base
         self.given_dsn = dsn
         self.dataset_folders = datasets
         self.out: Console = errors if quiet else console
         self.quiet = quiet
         self.progress = show_progress()
-        identity = "\0".join([str(self.root), plan.name, describe(resolve(dsn)) if dsn else ""])
+        identity = "\0".join([str(self.root), plan.name, base, describe(resolve(dsn)) if dsn else ""])
         self.folder = settings().home / "quickstart"
         self.ledger = Ledger.open(self.folder / f"{sha256(identity.encode()).hexdigest()[:16]}.json")
-        self.outcome = Outcome(self.root.name, plan, is_embedded=dsn is None)
+        self.outcome = Outcome(self.root.name, plan, base, is_embedded=dsn is None)
         self.number = 0
 
     def run(self) -> Outcome:
@@ -120,7 +131,7 @@ class Quickstart:
                 self._ingest(conn, files)
                 self._mine(conn)
                 self._show_triplets(conn)
-                base = self._export("export the base model", BASE, settings().models_dir / BASE)
+                base = self._export("export the base model", self.base, settings().models_dir / Path(self.base).name)
                 datasets = list(self._datasets(conn))
                 before = self._measure(conn, "measure the base model", self._encoder(base), datasets)
                 tuned = self._fine_tune(conn) if before else None
@@ -132,7 +143,7 @@ class Quickstart:
                     self.outcome.comparisons = [compare_evaluations(a, b) for a, b in zip(before, after, strict=True)]
                     self._decide(conn, dsn, base, filled)
                 self._search(conn, datasets)
-        self.outcome.steps = self.ledger.steps
+        self.outcome.plan, self.outcome.steps = self.plan, self.ledger.steps
         self.outcome.seconds = time.monotonic() - started
         return self.outcome
 
@@ -153,22 +164,30 @@ class Quickstart:
 
     def _announce(self, files: list[Candidate]) -> None:
         total_bytes = sum(item.size_bytes for item in files)
-        sample_bytes = min(total_bytes, self.plan.corpus_bytes or total_bytes)
         gflops = measure_gflops()
-        expected = estimate_seconds(self.plan, sample_bytes, gflops)
+        bf16 = resolve_precision("auto") == "bf16"
+        if self.ledger.plan is not None:
+            self.plan = self.ledger.plan
+        elif self.plan.name == "default":
+            self.plan = fit(self.plan, total_bytes, gflops, bf16=bf16)
+        self.ledger.plan = self.plan
+        expected = estimate_seconds(self.plan, total_bytes, gflops, bf16=bf16)
+        sample_bytes = min(total_bytes, self.plan.corpus_bytes or total_bytes)
         part = "all of it" if sample_bytes == total_bytes else "a fixed sample of it"
         self._say(
             f"{printable(str(self.root))}: {len(files):,} files of code; {part}, {sample_bytes / 1e6:.1f} MB, is used. "
             f"On this machine ({processors()} processors, {gflops:,.0f} GFLOP/s) that takes about {seconds(expected)}."
         )
-        self._say(
-            {
-                "quick": "--quick is the short run: the models are compared on few queries, so the intervals are wide.",
-                "default": "--quick takes about a quarter of that, with less code and fewer steps of training; "
-                "--thorough uses all the code, trains and measures longer, and takes about four times as long.",
-                "thorough": "--thorough uses all the code; without it a sample does, in about a quarter of the time.",
-            }[self.plan.name]
-        )
+        others = {name: estimate_seconds(other, total_bytes, gflops, bf16=bf16) for name, other in PLANS.items()}
+        about = {
+            "quick": "less code, fewer steps of training, fewer queries and so wide intervals",
+            "default": "neither option: a sample of the code",
+            "thorough": "all the code, a longer training, more queries",
+        }
+        for name, other in PLANS.items():
+            if other.name != self.plan.name:
+                option = "" if name == "default" else f"--{name}: "
+                self._say(f"  {option}{about[name]}; about {seconds(others[name])}")
         if self.ledger.finished:
             self._say(f"An earlier run has finished: {', '.join(self.ledger.finished)}. What is done is skipped.")
         if self.given_dsn is None and settings().dsn:
@@ -289,7 +308,7 @@ class Quickstart:
         steps = min(self.plan.training_steps, -(-_MOST_ROUNDS * available // self.plan.training_batch))
         options = TrainingOptions(steps=steps, batch=self.plan.training_batch)
         with self._step("fine-tune", "triplets") as step:
-            result = train(conn, options, base=BASE, progress=self.progress)
+            result = train(conn, options, base=self.base, progress=self.progress)
             step.skipped, step.amount = result.already_done, result.triplets
             step.note = (
                 f"{result.steps} steps of {options.batch} from {result.available:,} triplets, {result.precision}"
