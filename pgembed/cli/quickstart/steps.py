@@ -104,7 +104,7 @@ class Quickstart:
         self.plan = plan
         self.base = base
         self.given_dsn = dsn
-        self.dataset_folders = datasets
+        self.outside = [read_beir(folder) for folder in datasets]  # at once: a broken one must not cost the way there
         self.out: Console = errors if quiet else console
         self.quiet = quiet
         self.progress = show_progress()
@@ -171,14 +171,18 @@ class Quickstart:
         elif self.plan.name == "default":
             self.plan = fit(self.plan, total_bytes, gflops, bf16=bf16)
         self.ledger.plan = self.plan
-        expected = estimate_seconds(self.plan, total_bytes, gflops, bf16=bf16)
+        texts = sum(len(dataset.documents) + len(dataset.queries) for dataset in self.outside)
+        expected = estimate_seconds(self.plan, total_bytes, gflops, bf16=bf16, more_texts=texts)
         sample_bytes = min(total_bytes, self.plan.corpus_bytes or total_bytes)
         part = "all of it" if sample_bytes == total_bytes else "a fixed sample of it"
         self._say(
             f"{printable(str(self.root))}: {len(files):,} files of code; {part}, {sample_bytes / 1e6:.1f} MB, is used. "
             f"On this machine ({processors()} processors, {gflops:,.0f} GFLOP/s) that takes about {seconds(expected)}."
         )
-        others = {name: estimate_seconds(other, total_bytes, gflops, bf16=bf16) for name, other in PLANS.items()}
+        others = {
+            name: estimate_seconds(other, total_bytes, gflops, bf16=bf16, more_texts=texts)
+            for name, other in PLANS.items()
+        }
         about = {
             "quick": "less code, fewer steps of training, fewer queries and so wide intervals",
             "default": "neither option: a sample of the code",
@@ -279,8 +283,7 @@ class Quickstart:
                 "The base model answers."
             )
             return
-        for folder in self.dataset_folders:
-            yield read_beir(folder)
+        yield from self.outside
 
     def _measure(self, conn: Connection, name: str, encoder: OnnxEncoder, datasets: list[Dataset]) -> list[Evaluation]:
         if not datasets:
@@ -338,12 +341,12 @@ class Quickstart:
         """Activate the fine-tuned generation if it measures better than the base, and than what answers now."""
         own, outside = self.outcome.comparisons[0], self.outcome.comparisons[1:]
         gain = own.tests[GATE_METRIC]
-        said = f"{GATE_METRIC} {gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] on held-out code"
-        worse = [c.candidate.dataset for c in outside if c.tests[GATE_METRIC].worse]
+        said = _difference(own)
+        worse = [_difference(comparison) for comparison in outside if comparison.tests[GATE_METRIC].worse]
         rival = self._rival(conn, own)
         if gain.difference <= 0 or worse:
-            why = f"it is worse on {', '.join(worse)}" if worse else "it is not better"
-            self.outcome.verdict = f"The fine-tuned model was not activated: {why} ({said}). The base model answers."
+            why = f"it is worse on data from outside ({'; '.join(worse)}; {said})" if worse else f"{said} is no gain"
+            self.outcome.verdict = f"The fine-tuned model was not activated: {why}. The base model answers."
             self._answer_with_base(conn, dsn, base)
         elif rival is not None and rival.mean(GATE_METRIC) >= own.candidate.mean(GATE_METRIC):
             self.outcome.verdict = (
@@ -401,3 +404,8 @@ class Quickstart:
 
     def _say(self, text: str, *, markup: bool = False) -> None:
         self.out.print(text, markup=markup)
+
+
+def _difference(comparison: Comparison) -> str:
+    test = comparison.tests[GATE_METRIC]
+    return f"{comparison.candidate.dataset}: {GATE_METRIC} {test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}]"
