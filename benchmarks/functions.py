@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import pickle
 import random
 import sysconfig
 import warnings
@@ -51,6 +52,18 @@ def read_functions(count: int, *, seed: int = 0) -> list[Function]:
     if len(functions) < count:
         raise SystemExit(f"Only {len(functions):,} functions are installed here, {count:,} were asked for.")
     return functions[:count]
+
+
+def cached_functions(cache: Path | None, count: int) -> list[Function]:
+    """Return `read_functions(count)`, from the file `cache` where an earlier run has left enough there."""
+    if cache is not None and cache.exists():
+        functions: list[Function] = pickle.loads(cache.read_bytes())  # noqa: S301 - a file these scripts wrote
+        if len(functions) >= count:
+            return functions[:count]
+    functions = read_functions(count)
+    if cache is not None:
+        cache.write_bytes(pickle.dumps(functions))
+    return functions
 
 
 def _functions(file: Path, source: str, path: str) -> Iterator[Function]:

@@ -4,12 +4,12 @@
 
 Needs: pip install SetSimilaritySearch rensa datasketch. Works in a database of its own on the server of --dsn, which it
 drops at the end. A client's time holds the fetch of the token sets; what it misses is its recall. LSH candidates are
-verified exactly, as a user would have to. Preparation is counted in ours, and shown apart.
+verified exactly, as a user would have to. Preparation is counted in ours, and shown apart. The embedded server writes
+its WAL and syncs it, as a user's would.
 """
 
 import argparse
 import os
-import pickle
 import platform
 import time
 from collections.abc import Callable, Iterable
@@ -17,8 +17,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import psycopg
-from functions import Function, load, read_functions
+from functions import Function, cached_functions, load
 from psycopg.conninfo import make_conninfo
+from server_cost import ServerCost
 
 from pgembed.db.connection import connect, resolve
 from pgembed.db.migrations import upgrade
@@ -145,7 +146,7 @@ def main() -> None:
     arguments.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
     arguments.add_argument("--cache", type=Path, help="file that keeps the functions for the next run")
     options = arguments.parse_args()
-    functions = _functions(options.cache, max(options.sizes))
+    functions = cached_functions(options.cache, max(options.sizes))
     base = resolve(options.dsn)
     name = f"pgembed_benchmark_{os.getpid()}"
     with connect(base) as server:
@@ -174,12 +175,14 @@ def _measure(dsn: str, functions: list[Function], options: argparse.Namespace) -
         for threshold in options.thresholds:
             best, exact = float("inf"), set()
             for jobs in options.jobs:
-                seconds, prepared = ours(conn, threshold, jobs)
+                with ServerCost(dsn) as cost:
+                    seconds, prepared = ours(conn, threshold, jobs)
                 best = min(best, seconds)
                 exact = set(conn.execute("SELECT chunk_a, chunk_b FROM pgembed.candidate_pairs").fetchall())
                 _line(
                     len(functions), threshold, f"pgembed, {jobs} jobs", seconds, f"{prepared:.2f}", exact, exact, best
                 )
+                print(f"{'':>14} {cost}")
             for peer in options.peers:
                 began = time.perf_counter()
                 sets = fetch(conn)
@@ -204,17 +207,6 @@ def _line(
         f"{seconds / best:>6.1f}{wrong}",
         flush=True,
     )
-
-
-def _functions(cache: Path | None, count: int) -> list[Function]:
-    if cache is not None and cache.exists():
-        functions: list[Function] = pickle.loads(cache.read_bytes())  # noqa: S301 - a file this script wrote
-        if len(functions) >= count:
-            return functions[:count]
-    functions = read_functions(count)
-    if cache is not None:
-        cache.write_bytes(pickle.dumps(functions))
-    return functions
 
 
 if __name__ == "__main__":

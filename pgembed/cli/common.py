@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -95,6 +96,14 @@ def seconds(value: float) -> str:
 def _rate(value: float, unit: str) -> str:
     # training does less than one step a second on a processor
     return f"{value:,.1f} {unit}/s" if value < 10 else f"{value:,.0f} {unit}/s"
+
+
+def program() -> str:
+    """Return how this program can be called from where the user stands: `pgembed`, or the path where PATH has none."""
+    if shutil.which("pgembed"):
+        return "pgembed"
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "pgembed" else f"{sys.executable} -m pgembed"
 
 
 def processors() -> int:

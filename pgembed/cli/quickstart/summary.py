@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from pgembed.cli.common import console, printable, seconds
+from pgembed.cli.common import console, printable, program, seconds
 from pgembed.cli.quickstart.steps import Outcome
 from pgembed.cli.search import show_hit
 from pgembed.evaluation.store import Comparison
@@ -97,10 +97,10 @@ def _tell_next(outcome: Outcome) -> None:
     console.print("\nNext:", markup=False)
     option = "" if outcome.is_embedded else ' --dsn "…"'
     for command, what in (
-        (f'pgembed search "what you look for"{option}', "search"),
-        (f"pgembed eval --mask-names{option}", "measure again, with the functions' names masked beside it"),
-        (f"pgembed triplets{option}", "look at what it was trained on"),
-        (f"pgembed db psql{option}", "the same in SQL: SELECT * FROM pgembed.triplets LIMIT 5;"),
-        *([("pgembed db stop", "stop the server")] if outcome.is_embedded else []),
+        (f'search "what you look for"{option}', "search"),
+        (f"eval --mask-names{option}", "measure again, with the functions' names masked beside it"),
+        (f"triplets{option}", "look at what it was trained on"),
+        (f"db psql{option}", "the same in SQL: SELECT * FROM pgembed.triplets LIMIT 5;"),
+        *([("db stop", "stop the server")] if outcome.is_embedded else []),
     ):
-        console.print(f"  {command:<46} {what}", markup=False)
+        console.print(f"  {program()} {command:<36} {what}", markup=False)
