@@ -95,11 +95,191 @@ BEGIN
            SELECT CASE WHEN p.splits IS NULL THEN 'it stands in no file'
                        WHEN p.splits > 1 THEN 'it stands in files of several splits'
                        WHEN p.split <> k.first THEN 'a near-duplicate of it is in ' || k.first
-                       WHEN c.token_count < min_tokens THEN 'too few tokens to be compared' END AS reason) AS r;
+                       WHEN c.token_count < min_tokens THEN 'too few tokens to be compared'
+                       -- its near-duplicates are not known, so it could be a copy of what another split holds
+                       WHEN c.token_count > 0 AND NOT EXISTS (SELECT FROM jaccard_sets j WHERE j.chunk_id = b.chunk_id)
+                         OR EXISTS (SELECT FROM pair_queue q WHERE q.chunk_id = b.chunk_id)
+                       THEN 'it was not compared yet: run pgembed pairs' END AS reason) AS r;
     SELECT count(*) INTO left_out FROM chunk_splits WHERE split IS NULL;
     ANALYZE chunk_splits;
     RETURN left_out;
 END $$;
+
+--
+-- Name: band_recall(double precision, integer, integer); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.band_recall(jaccard double precision, band_rows integer, bands integer) RETURNS double precision
+    LANGUAGE sql IMMUTABLE STRICT
+    RETURN ((1)::double precision - (((1)::double precision - (jaccard ^ (band_rows)::double precision)) ^ (bands)::double precision));
+
+--
+-- Name: block_chunk(bigint, text); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.block_chunk(chunk_id bigint, reason text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+BEGIN
+    INSERT INTO chunk_blocks (sha256, reason)
+    SELECT c.sha256, block_chunk.reason FROM code_chunks c WHERE c.id = block_chunk.chunk_id
+    ON CONFLICT ON CONSTRAINT chunk_blocks_pkey DO UPDATE SET reason = excluded.reason;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no chunk %', chunk_id
+              USING ERRCODE = 'no_data_found', HINT = 'SELECT id FROM pgembed.code_chunks';
+    END IF;
+END $$;
+
+--
+-- Name: block_triplet(bigint, text); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.block_triplet(ordinal bigint, reason text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+BEGIN
+    INSERT INTO triplet_blocks (kind, anchor, positive, negative, reason)
+    SELECT t.kind, a.sha256, p.sha256, n.sha256, block_triplet.reason
+      FROM triplet_candidates t
+      JOIN code_chunks a ON a.id = t.anchor_id
+      JOIN code_chunks p ON p.id = t.positive_id
+      JOIN code_chunks n ON n.id = t.negative_id
+     WHERE t.ordinal = block_triplet.ordinal
+    ON CONFLICT ON CONSTRAINT triplet_blocks_pkey DO UPDATE SET reason = excluded.reason;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no triplet %', ordinal
+              USING ERRCODE = 'no_data_found', HINT = 'SELECT ordinal FROM pgembed.triplets';
+    END IF;
+END $$;
+
+--
+-- Name: check_mining_setting(); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.check_mining_setting() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+BEGIN
+    IF TG_OP IN ('DELETE', 'TRUNCATE') THEN
+        RAISE EXCEPTION 'a mining setting cannot be deleted'
+              USING ERRCODE = 'invalid_parameter_value',
+                    HINT = 'Give it another value: UPDATE pgembed.mining_settings SET value = …';
+    END IF;
+    IF NOT EXISTS (SELECT FROM mining_settings s WHERE s.name = NEW.name) THEN
+        RAISE EXCEPTION 'there is no mining setting %', NEW.name
+              USING ERRCODE = 'invalid_parameter_value',
+                    HINT = 'There are: ' || (SELECT string_agg(s.name, ', ' ORDER BY s.name) FROM mining_settings s);
+    END IF;
+    IF TG_OP = 'UPDATE' AND NEW.name <> OLD.name THEN
+        RAISE EXCEPTION 'the mining setting % cannot be renamed', OLD.name USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF (NEW.value BETWEEN NEW.least AND NEW.most AND (NOT NEW.whole OR NEW.value = trunc(NEW.value))) IS NOT TRUE THEN
+        RAISE EXCEPTION 'the mining setting % cannot be %: it is % from % to %', NEW.name, coalesce(NEW.value::text, 'null'),
+                        CASE WHEN NEW.whole THEN 'a whole number' ELSE 'a number' END, NEW.least, NEW.most
+              USING ERRCODE = 'invalid_parameter_value', HINT = NEW.description;
+    END IF;
+    RETURN NEW;
+END $$;
+
+--
+-- Name: check_mining_settings(); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.check_mining_settings() RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+DECLARE
+    wrong text;
+    run   pair_runs;
+BEGIN
+    SELECT string_agg(format('%s (%s) must %s %s (%s)', a.name, a.value, r.must, b.name, b.value), '; ' ORDER BY a.name)
+      INTO wrong
+      FROM (VALUES ('min_tokens', 'not be above', 'max_tokens'), ('min_lines', 'not be above', 'max_lines'),
+                   ('min_docstring_words', 'not be above', 'max_anchor_words'),
+                   ('code_positive_min', 'be below', 'near_duplicate'),
+                   ('code_negative_max', 'be below', 'code_positive_min')) AS r(low, must, high)
+      JOIN mining_settings a ON a.name = r.low
+      JOIN mining_settings b ON b.name = r.high
+     WHERE a.value > b.value OR a.value = b.value AND r.must = 'be below';
+    IF wrong IS NOT NULL THEN
+        RAISE EXCEPTION 'the mining settings contradict each other: %', wrong
+              USING ERRCODE = 'invalid_parameter_value',
+                    HINT = 'UPDATE pgembed.mining_settings SET value = … WHERE name = …';
+    END IF;
+    SELECT * INTO run FROM pair_runs r ORDER BY r.id DESC LIMIT 1;
+    IF run.state <> 'finished' THEN
+        RAISE EXCEPTION 'the last run of pairs was interrupted: copies that it has not found could stand in two splits'
+              USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Finish it: pgembed pairs';
+    ELSIF run.min_jaccard > mining_setting('near_duplicate') + 1e-9 THEN
+        RAISE EXCEPTION 'near_duplicate (%) is below the Jaccard from which pairs were found (%): copies could be in two splits',
+                        mining_setting('near_duplicate'), run.min_jaccard
+              USING ERRCODE = 'object_not_in_prerequisite_state',
+                    HINT = 'Find them: pgembed pairs --min-jaccard ' || mining_setting('near_duplicate');
+    ELSIF run.min_tokens > mining_setting('pairs_min_tokens') THEN
+        RAISE EXCEPTION 'pairs_min_tokens is %, but pairs were found among chunks of % tokens and more only',
+                        mining_setting('pairs_min_tokens'), run.min_tokens
+              USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Find the others: pgembed pairs';
+    END IF;
+END $$;
+
+--
+-- Name: chunk_locations; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.chunk_locations (
+    chunk_id bigint NOT NULL,
+    source_id bigint NOT NULL,
+    path text NOT NULL,
+    start_line integer NOT NULL,
+    end_line integer NOT NULL,
+    symbol text DEFAULT ''::text NOT NULL
+);
+
+--
+-- Name: code_chunks; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.code_chunks (
+    id bigint NOT NULL,
+    sha256 bytea NOT NULL,
+    language text NOT NULL,
+    kind text NOT NULL,
+    symbol text DEFAULT ''::text NOT NULL,
+    content text NOT NULL,
+    docstring text,
+    body text NOT NULL,
+    token_ids integer[] NOT NULL,
+    token_count integer GENERATED ALWAYS AS (cardinality(token_ids)) STORED,
+    line_count integer NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT code_chunks_sha256_check CHECK ((octet_length(sha256) = 32))
+);
+
+--
+-- Name: sources; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.sources (
+    id bigint NOT NULL,
+    name text NOT NULL,
+    root text NOT NULL,
+    revision text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    ingested_at timestamp with time zone
+);
+
+--
+-- Name: chunk_place(bigint); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.chunk_place(chunk_id bigint) RETURNS text
+    LANGUAGE sql STABLE STRICT
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    RETURN (SELECT (COALESCE(min(q.place) FILTER (WHERE (q.at = 1)), 'it stands in no file'::text) || CASE count(*) WHEN 0 THEN ''::text WHEN 1 THEN ''::text ELSE format(' (and %s more places)'::text, (count(*) - 1)) END) FROM (SELECT format('%s/%s:%s-%s %s'::text, s.name, l.path, l.start_line, l.end_line, COALESCE(NULLIF(l.symbol, ''::text), c.symbol)) AS place, row_number() OVER (ORDER BY s.name, l.path, l.start_line) AS at FROM ((pgembed.chunk_locations l JOIN pgembed.sources s ON ((s.id = l.source_id))) JOIN pgembed.code_chunks c ON ((c.id = l.chunk_id))) WHERE (l.chunk_id = chunk_place.chunk_id)) q);
 
 --
 -- Name: docstring_anchor(text, integer); Type: FUNCTION; Schema: pgembed; Owner: -
@@ -109,6 +289,105 @@ CREATE FUNCTION pgembed.docstring_anchor(docstring text, max_words integer) RETU
     LANGUAGE sql IMMUTABLE
     RETURN "substring"(regexp_replace(ltrim(docstring, ' 	
 '::text), '\n[ \t\r]*\n.*$'::text, ''::text), (('^(?:\S+\s+){0,'::text || (max_words - 1)) || '}\S+'::text));
+
+--
+-- Name: explain_triplet(bigint); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.explain_triplet(ordinal bigint) RETURNS TABLE(aspect text, detail text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $_$
+#variable_conflict use_column
+DECLARE
+    t     triplet_candidates;
+    made  timestamptz;
+    s     jsonb;
+    blocked text;
+BEGIN
+    SELECT * INTO t FROM triplet_candidates c WHERE c.ordinal = explain_triplet.ordinal;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no triplet %', explain_triplet.ordinal
+              USING ERRCODE = 'no_data_found', HINT = 'SELECT ordinal FROM pgembed.triplets';
+    END IF;
+    SELECT r.made_at, r.inputs -> 'settings' INTO made, s FROM triplet_state r;
+    SELECT string_agg(b.reason, '; ') INTO blocked
+      FROM (SELECT b.reason FROM chunk_blocks b JOIN code_chunks c ON c.sha256 = b.sha256
+             WHERE c.id IN (t.anchor_id, t.positive_id, t.negative_id)
+            UNION ALL
+            SELECT b.reason FROM triplet_blocks b, code_chunks x, code_chunks y, code_chunks z
+             WHERE b.anchor = x.sha256 AND b.positive = y.sha256 AND b.negative = z.sha256 AND b.kind = t.kind
+               AND x.id = t.anchor_id AND y.id = t.positive_id AND z.id = t.negative_id) AS b;
+    RETURN QUERY
+    SELECT v.aspect, v.detail
+      FROM (VALUES
+        (1, 'rule', t.rule || ': ' || CASE t.rule
+            WHEN 'docstring / look-alike' THEN
+                'the docstring finds the body it was written for, not a body that shares many words with it'
+            WHEN 'docstring / same file' THEN
+                'the docstring finds the body it was written for, not a function that stands near it in the same file'
+            WHEN 'docstring / like length' THEN
+                'the docstring finds the body it was written for, not a body of about the same length'
+            WHEN 'docstring / near in meaning' THEN
+                'the docstring finds the body it was written for, not one that the active generation put near it'
+            ELSE 'two functions that share many words are nearer to each other than to one of that length that shares few' END),
+        (2, 'chosen as', CASE
+            WHEN t.kind = 'docstring' AND t.negative_score IS NOT NULL THEN
+                format('among the %s highest by cosine of all that were tried and are not false', s ->> 'docstring_negatives')
+            WHEN t.kind = 'docstring' THEN
+                format('among the %s highest by Jaccard of all that were tried', s ->> 'docstring_negatives')
+            ELSE format('positive: among the %s nearest look-alikes; negative: the highest Jaccard that is small enough',
+                        s ->> 'code_positives') END),
+        (3, 'anchor', CASE WHEN t.kind = 'docstring' THEN 'the docstring of ' ELSE '' END || chunk_place(t.anchor_id)),
+        (4, 'anchor text', CASE WHEN t.kind = 'docstring' THEN t.anchor END),
+        (5, 'positive', CASE WHEN t.kind = 'docstring' THEN 'the same function without its docstring'
+                             ELSE chunk_place(t.positive_id) END),
+        (6, 'negative', chunk_place(t.negative_id)),
+        (7, 'anchor and positive share', CASE WHEN t.kind = 'docstring'
+            THEN 'they are one chunk: positive_jaccard is 1 and means nothing'
+            ELSE shared_tokens(t.anchor_id, t.positive_id) END),
+        (8, 'anchor and negative share', CASE WHEN t.kind = 'code' THEN shared_tokens(t.anchor_id, t.negative_id) END),
+        (9, 'positive and negative share', shared_tokens(t.positive_id, t.negative_id)),
+        (10, 'Jaccard', format('positive %s, negative %s', round(t.positive_jaccard::numeric, 3),
+                               round(t.negative_jaccard::numeric, 3))),
+        (11, 'length', (SELECT format('anchor %s, positive %s, negative %s tokens', a.token_count, p.token_count, n.token_count)
+                          FROM code_chunks a, code_chunks p, code_chunks n
+                         WHERE a.id = t.anchor_id AND p.id = t.positive_id AND n.id = t.negative_id)),
+        (12, 'scores', CASE WHEN t.generation_id IS NULL THEN 'no vectors were asked'
+            WHEN t.kind = 'docstring' THEN
+                format('generation %s: the negative''s cosine to the described function is %s, '
+                       'at most false_negative_ceiling = %s',
+                       t.generation_id, round(t.negative_score::numeric, 4), s ->> 'false_negative_ceiling')
+            ELSE format('generation %s: cosine of anchor and positive %s, of anchor and negative %s '
+                        '(false_negative_margin = %s)',
+                        t.generation_id, coalesce(round(t.positive_score::numeric, 4)::text, 'unknown'),
+                        coalesce(round(t.negative_score::numeric, 4)::text, 'unknown'), s ->> 'false_negative_margin') END),
+        (13, 'split of the anchor', split_reason(t.anchor_id)),
+        (14, 'split of the positive', CASE WHEN t.positive_id <> t.anchor_id THEN split_reason(t.positive_id) END),
+        (15, 'split of the negative', split_reason(t.negative_id)),
+        (16, 'settings', (SELECT string_agg(e.key || ' = ' || e.value, ', ' ORDER BY e.key)
+                            FROM jsonb_each_text(s) AS e
+                           WHERE (t.kind = 'code' OR e.key !~ '^code_|margin$')
+                             AND (t.kind = 'docstring' OR e.key !~ 'docstring|anchor|vector_|ceiling'))),
+        (17, 'made', (SELECT format('%s, from pairs at Jaccard %s and above (run %s)',
+                                    to_char(made, 'YYYY-MM-DD HH24:MI:SS TZ'), r.min_jaccard, r.id)
+                        FROM pair_runs r, triplet_state u WHERE r.id = (u.inputs ->> 'pairs')::bigint)),
+        (18, 'out of date', (SELECT 'changed since: ' || string_agg(i, ', ') || '; pgembed triplets --refresh'
+                               FROM stale_inputs(contents => false) AS i)),
+        (19, 'left out', 'a person has blocked it: ' || blocked),
+        (20, 'to be rid of it', CASE WHEN blocked IS NULL THEN
+            format('SELECT pgembed.block_triplet(%s, ''why''), or for a chunk in all triplets pgembed.block_chunk(%s, ''why'')',
+                   t.ordinal, t.negative_id) END)
+      ) AS v(place, aspect, detail)
+     WHERE v.detail IS NOT NULL
+     ORDER BY v.place;
+END $_$;
+
+--
+-- Name: FUNCTION explain_triplet(ordinal bigint); Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON FUNCTION pgembed.explain_triplet(ordinal bigint) IS 'Why is this triplet here? In words, by its ordinal';
 
 --
 -- Name: forget_token_set(); Type: FUNCTION; Schema: pgembed; Owner: -
@@ -122,6 +401,301 @@ BEGIN
     DELETE FROM candidate_pairs p WHERE p.chunk_a = NEW.id OR p.chunk_b = NEW.id;
     DELETE FROM jaccard_sets s WHERE s.chunk_id = NEW.id;
     RETURN NULL;
+END $$;
+
+--
+-- Name: jaccard_band_join(integer, integer, integer, integer, bigint, integer, bigint); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.jaccard_band_join(min_jaccard integer, min_tokens integer, most integer, low_n integer, low_id bigint, high_n integer, high_id bigint) RETURNS TABLE(chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    t       CONSTANT integer := min_jaccard;
+    gap     CONSTANT double precision := (1000 - t) / (1000.0 + t);
+    crowded CONSTANT integer[] := ARRAY(SELECT DISTINCT k.bucket FROM crowded_buckets k);
+BEGIN
+    RETURN QUERY
+    -- OFFSET 0: both sides are unnested before the join, and stream through it; MATERIALIZED would write the rows of all
+    -- bands to disk once more, at twice the time
+    WITH larger AS (
+        SELECT s.chunk_id, s.n, s.sketch, k.bucket, s.n * gap + 1e-6 AS allowance, (t * s.n + 999) / 1000 AS least_n
+          FROM jaccard_sets s JOIN jaccard_signatures g ON g.chunk_id = s.chunk_id
+         CROSS JOIN LATERAL unnest(g.buckets) AS k(bucket)
+         WHERE (s.n, s.chunk_id) > (low_n, low_id) AND (s.n, s.chunk_id) <= (high_n, high_id) AND s.n >= min_tokens
+           AND k.bucket <> ALL (crowded) OFFSET 0
+    ), smaller AS (
+        SELECT s.chunk_id, s.n, s.sketch, k.bucket, s.n * gap AS allowance
+          FROM jaccard_sets s JOIN jaccard_signatures g ON g.chunk_id = s.chunk_id
+         CROSS JOIN LATERAL unnest(g.buckets) AS k(bucket)
+         WHERE s.n >= greatest((t * low_n + 999) / 1000, min_tokens) AND (s.n, s.chunk_id) < (high_n, high_id)
+           AND k.bucket <> ALL (crowded) OFFSET 0
+    ), crowd AS MATERIALIZED (         -- by blocks of places, so that a hash join finds the neighbours
+        SELECT s.chunk_id, s.n, s.sketch, k.bucket, k.place, k.place / most AS block
+          FROM crowded_buckets k JOIN jaccard_sets s ON s.chunk_id = k.chunk_id WHERE s.n >= min_tokens
+    ), candidates AS MATERIALIZED (
+        SELECT least(a.chunk_id, b.chunk_id) AS x, greatest(a.chunk_id, b.chunk_id) AS y
+          FROM larger a JOIN smaller b ON a.bucket = b.bucket
+         WHERE b.n >= a.least_n AND (b.n < a.n OR b.n = a.n AND b.chunk_id < a.chunk_id)
+           AND (a.sketch <~> b.sketch) <= a.allowance + b.allowance
+        UNION
+        SELECT least(a.chunk_id, b.chunk_id), greatest(a.chunk_id, b.chunk_id)
+          FROM crowd a CROSS JOIN (VALUES (0), (1)) AS d(down)
+          JOIN crowd b ON b.bucket = a.bucket AND b.block = a.block - d.down
+         WHERE (a.n, a.chunk_id) > (low_n, low_id) AND (a.n, a.chunk_id) <= (high_n, high_id)
+           AND b.place BETWEEN a.place - most AND a.place - 1 AND b.n >= (t * a.n + 999) / 1000
+           AND (a.sketch <~> b.sketch) <= (a.n + b.n) * gap + 1e-6
+    )
+    SELECT c.x, c.y, v.common::integer, v.common / (v.total - v.common)
+      FROM candidates c
+     CROSS JOIN LATERAL (
+           SELECT p.n + q.n AS total,
+                  coalesce(-(p.members <#> q.members),
+                           (SELECT count(*) FROM (SELECT unnest(p.ranks) INTERSECT SELECT unnest(q.ranks)) AS shared)) AS common
+             FROM jaccard_sets p, jaccard_sets q WHERE p.chunk_id = c.x AND q.chunk_id = c.y OFFSET 0) AS v
+     WHERE 1000 * v.common >= t * (v.total - v.common);
+END $$;
+
+--
+-- Name: jaccard_band_pairs(integer, integer, integer); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.jaccard_band_pairs(min_jaccard integer, min_tokens integer DEFAULT 0, most integer DEFAULT 1000) RETURNS TABLE(chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+    -- a pair of a crowded bucket may come from two slices: places there follow content, and slices follow ids
+    SELECT DISTINCT j.chunk_a, j.chunk_b, j.intersection, j.jaccard
+      FROM jaccard_slices(100000) AS s
+     CROSS JOIN LATERAL jaccard_band_join(min_jaccard, min_tokens, most, s.low_n, s.low_id, s.high_n, s.high_id) AS j
+$$;
+
+--
+-- Name: jaccard_band_pairs_of(bigint[], integer, integer, integer); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.jaccard_band_pairs_of(chunk_ids bigint[], min_jaccard integer, min_tokens integer DEFAULT 0, most integer DEFAULT 1000) RETURNS TABLE(chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    t       CONSTANT integer := min_jaccard;
+    gap     CONSTANT double precision := (1000 - t) / (1000.0 + t);
+    crowded CONSTANT integer[] := ARRAY(SELECT DISTINCT k.bucket FROM crowded_buckets k);
+BEGIN
+    RETURN QUERY
+    WITH wanted AS MATERIALIZED (
+        SELECT s.chunk_id, s.n, s.sketch, k.bucket
+          FROM jaccard_sets s JOIN jaccard_signatures g ON g.chunk_id = s.chunk_id
+         CROSS JOIN LATERAL unnest(g.buckets) AS k(bucket)
+         WHERE s.chunk_id = ANY (chunk_ids) AND s.n >= min_tokens AND k.bucket <> ALL (crowded)
+    ), others AS (                     -- not materialised: all signatures stream past the few wanted buckets
+        SELECT g.chunk_id, unnest(g.buckets) AS bucket FROM jaccard_signatures g OFFSET 0
+    ), crowd AS MATERIALIZED (         -- by blocks of places, so that a hash join finds the neighbours
+        SELECT s.chunk_id, s.n, s.sketch, k.bucket, k.place, k.place / most AS block
+          FROM crowded_buckets k JOIN jaccard_sets s ON s.chunk_id = k.chunk_id WHERE s.n >= min_tokens
+    ), candidates AS MATERIALIZED (
+        SELECT least(a.chunk_id, b.chunk_id) AS x, greatest(a.chunk_id, b.chunk_id) AS y
+          FROM wanted a JOIN others o ON o.bucket = a.bucket JOIN jaccard_sets b ON b.chunk_id = o.chunk_id
+         WHERE a.chunk_id <> o.chunk_id AND b.n >= greatest((t * a.n + 999) / 1000, min_tokens)
+           AND a.n >= (t * b.n + 999) / 1000
+           AND (a.sketch <~> b.sketch) <= (a.n + b.n) * gap + 1e-6
+        UNION
+        SELECT least(a.chunk_id, b.chunk_id), greatest(a.chunk_id, b.chunk_id)
+          FROM crowd a CROSS JOIN (VALUES (-1), (0), (1)) AS d(down)
+          JOIN crowd b ON b.bucket = a.bucket AND b.block = a.block - d.down
+         WHERE a.chunk_id = ANY (chunk_ids) AND a.chunk_id <> b.chunk_id AND b.place BETWEEN a.place - most AND a.place + most
+           AND a.n >= (t * b.n + 999) / 1000 AND b.n >= (t * a.n + 999) / 1000
+           AND (a.sketch <~> b.sketch) <= (a.n + b.n) * gap + 1e-6
+    )
+    SELECT c.x, c.y, v.common::integer, v.common / (v.total - v.common)
+      FROM candidates c
+     CROSS JOIN LATERAL (
+           SELECT p.n + q.n AS total,
+                  coalesce(-(p.members <#> q.members),
+                           (SELECT count(*) FROM (SELECT unnest(p.ranks) INTERSECT SELECT unnest(q.ranks)) AS shared)) AS common
+             FROM jaccard_sets p, jaccard_sets q WHERE p.chunk_id = c.x AND q.chunk_id = c.y OFFSET 0) AS v
+     WHERE 1000 * v.common >= t * (v.total - v.common);
+END $$;
+
+--
+-- Name: jaccard_crowd(integer, boolean); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.jaccard_crowd(most integer, queued boolean DEFAULT false, OUT crowded bigint, OUT largest bigint, OUT left_out bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+DECLARE
+    crowds integer[];
+BEGIN
+    DELETE FROM crowded_buckets;
+    IF queued THEN
+        crowds := ARRAY(SELECT e.bucket FROM (SELECT unnest(g.buckets) AS bucket FROM jaccard_signatures g OFFSET 0) AS e
+                         WHERE e.bucket IN (SELECT unnest(g.buckets)
+                                              FROM pair_queue q JOIN jaccard_signatures g ON g.chunk_id = q.chunk_id)
+                         GROUP BY e.bucket HAVING count(*) > most);
+    ELSE
+        crowds := ARRAY(SELECT e.bucket FROM (SELECT unnest(g.buckets) AS bucket FROM jaccard_signatures g OFFSET 0) AS e
+                         GROUP BY e.bucket HAVING count(*) > most);
+    END IF;
+    IF cardinality(crowds) > 0 THEN
+        INSERT INTO crowded_buckets (bucket, place, chunk_id)
+        SELECT m.bucket, row_number() OVER (PARTITION BY m.bucket ORDER BY s.n, g.buckets, c.sha256), m.chunk_id
+          -- DISTINCT: by chance two bands of a set may fold into the same bucket
+          FROM (SELECT DISTINCT g.chunk_id, k.bucket
+                  FROM jaccard_signatures g CROSS JOIN LATERAL unnest(g.buckets) AS k(bucket)
+                 WHERE k.bucket = ANY (crowds) OFFSET 0) AS m
+          JOIN jaccard_sets s ON s.chunk_id = m.chunk_id
+          JOIN jaccard_signatures g ON g.chunk_id = m.chunk_id
+          JOIN code_chunks c ON c.id = m.chunk_id;
+    END IF;
+    ANALYZE crowded_buckets;
+    SELECT count(*) FILTER (WHERE b.place = 1), coalesce(max(b.size), 0),
+           -- of a full run each comparison is counted from both its sides
+           coalesce(sum(b.size - 1 - least(b.place - 1, most) - least(b.size - b.place, most))
+                    FILTER (WHERE NOT queued OR EXISTS (SELECT FROM pair_queue q WHERE q.chunk_id = b.chunk_id)), 0)
+           / CASE WHEN queued THEN 1 ELSE 2 END
+      INTO crowded, largest, left_out
+      FROM (SELECT k.*, count(*) OVER (PARTITION BY k.bucket) AS size FROM crowded_buckets k) AS b;
+END $$;
+
+--
+-- Name: jaccard_estimate(integer, integer, integer, integer, integer); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.jaccard_estimate(min_jaccard integer, min_tokens integer, sample integer, band_rows integer, bands integer, OUT sampled bigint, OUT prefix_rows bigint, OUT joined bigint, OUT candidates bigint, OUT pairs bigint, OUT half_joined bigint, OUT signed bigint, OUT bucket_joined bigint, OUT prepare_s double precision, OUT prefix_s double precision, OUT join_s double precision, OUT half_join_s double precision, OUT verify_s double precision, OUT sign_s double precision, OUT bucket_s double precision) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    AS $$  -- the run's own joins cannot be parallel either
+DECLARE
+    t         CONSTANT integer := min_jaccard;
+    gap       CONSTANT double precision := (1000 - t) / (1000.0 + t);
+    log_width CONSTANT double precision := ln(1000.0 / least(t, 999));
+    began     timestamptz;
+    halved    boolean;
+BEGIN
+    -- the first by sha256, which is as good as drawn at random, and found by its index
+    CREATE TEMPORARY TABLE sample_chunks ON COMMIT DROP AS
+    SELECT c.id, c.token_ids, row_number() OVER (ORDER BY c.sha256) AS place
+      FROM code_chunks c WHERE c.token_count > 0 ORDER BY c.sha256 LIMIT sample;
+    ANALYZE pg_temp.sample_chunks;
+    began := clock_timestamp();
+    CREATE TEMPORARY TABLE sample_ranks ON COMMIT DROP AS
+    SELECT d.token_id, row_number() OVER (ORDER BY t.document_frequency NULLS FIRST, d.token_id)::integer AS rank
+      FROM (SELECT DISTINCT unnest(s.token_ids) AS token_id FROM pg_temp.sample_chunks s) AS d
+      LEFT JOIN tokens t ON t.id = d.token_id;
+    ALTER TABLE pg_temp.sample_ranks ADD COLUMN sketch bit(256);
+    UPDATE pg_temp.sample_ranks SET sketch = set_bit(repeat('0', 256)::bit(256), hashint4(rank) & 255, 1);
+    ANALYZE pg_temp.sample_ranks;
+    CREATE TEMPORARY TABLE sample_sets (LIKE jaccard_sets INCLUDING INDEXES) ON COMMIT DROP;
+    INSERT INTO pg_temp.sample_sets (chunk_id, n, ranks, prefix, members, sketch)
+    SELECT x.id, x.n, x.ranks, x.ranks[1 : x.n - (t * x.n + 999) / 1000 + 1],
+           CASE WHEN x.n <= 16000 THEN ('{' || array_to_string(x.ranks, ':1,') || ':1}/1000000000')::sparsevec END, x.sketch
+      FROM (SELECT m.id, count(*)::integer AS n, array_agg(r.rank ORDER BY r.rank) AS ranks, bit_xor(r.sketch) AS sketch
+              FROM (SELECT s.id, unnest(s.token_ids) AS token_id FROM pg_temp.sample_chunks s) AS m
+              JOIN pg_temp.sample_ranks r ON r.token_id = m.token_id
+             GROUP BY m.id) AS x;
+    ANALYZE pg_temp.sample_sets;
+    prepare_s := extract(epoch FROM clock_timestamp() - began);
+    SELECT count(*) INTO sampled FROM pg_temp.sample_sets;
+
+    -- as jaccard_join has them
+    began := clock_timestamp();
+    CREATE TEMPORARY TABLE sample_larger ON COMMIT DROP AS
+    SELECT s.chunk_id, c.place % 2 = 0 AS half, s.n, s.sketch, p.rank, s.n * gap + 1e-6 AS allowance,
+           (t * s.n + 999) / 1000 AS least_n,
+           ((s.n - p.position + 1) * (1000 + t) - t * s.n) / t AS most_n,
+           floor(ln(s.n::float8) / log_width + 1e-9)::integer - d.down AS bucket
+      FROM pg_temp.sample_sets s JOIN pg_temp.sample_chunks c ON c.id = s.chunk_id
+     CROSS JOIN (VALUES (0), (1)) AS d(down)
+     CROSS JOIN LATERAL unnest(s.prefix) WITH ORDINALITY AS p(rank, position)
+     WHERE s.n >= min_tokens
+     ORDER BY p.rank;
+    GET DIAGNOSTICS prefix_rows = ROW_COUNT;
+    CREATE TEMPORARY TABLE sample_smaller ON COMMIT DROP AS
+    SELECT s.chunk_id, c.place % 2 = 0 AS half, s.n, s.sketch, p.rank, s.n * gap AS allowance,
+           ((s.n - p.position + 1) * (1000 + t) - t * s.n) / t AS most_n,
+           floor(ln(s.n::float8) / log_width + 1e-9)::integer AS bucket
+      FROM pg_temp.sample_sets s JOIN pg_temp.sample_chunks c ON c.id = s.chunk_id
+     CROSS JOIN LATERAL unnest(s.ranks[1 : s.n - (2 * t * s.n + 999 + t) / (1000 + t) + 1])
+                        WITH ORDINALITY AS p(rank, position)
+     WHERE s.n >= min_tokens
+     ORDER BY p.rank;
+    prefix_s := extract(epoch FROM clock_timestamp() - began);
+    ANALYZE pg_temp.sample_larger, pg_temp.sample_smaller;
+    SELECT coalesce(sum(a.rows * b.rows), 0), coalesce(sum(a.half * b.half), 0) INTO joined, half_joined
+      FROM (SELECT l.rank, l.bucket, count(*) AS rows, count(*) FILTER (WHERE l.half) AS half
+              FROM pg_temp.sample_larger l GROUP BY l.rank, l.bucket) AS a
+      JOIN (SELECT m.rank, m.bucket, count(*) AS rows, count(*) FILTER (WHERE m.half) AS half
+              FROM pg_temp.sample_smaller m GROUP BY m.rank, m.bucket) AS b
+        ON b.rank = a.rank AND b.bucket = a.bucket;
+    CREATE TEMPORARY TABLE sample_candidates (x bigint, y bigint) ON COMMIT DROP;
+    FOREACH halved IN ARRAY ARRAY[true, false] LOOP
+        began := clock_timestamp();
+        INSERT INTO pg_temp.sample_candidates
+        SELECT DISTINCT least(a.chunk_id, b.chunk_id), greatest(a.chunk_id, b.chunk_id)
+          FROM pg_temp.sample_larger a JOIN pg_temp.sample_smaller b ON a.rank = b.rank AND a.bucket = b.bucket
+         WHERE b.n >= a.least_n AND b.n <= a.most_n AND a.n <= b.most_n
+           AND (b.n < a.n OR b.n = a.n AND b.chunk_id < a.chunk_id)
+           AND (a.sketch <~> b.sketch) <= a.allowance + b.allowance
+           AND (a.half AND b.half OR NOT halved);
+        GET DIAGNOSTICS candidates = ROW_COUNT;
+        IF halved THEN
+            half_join_s := extract(epoch FROM clock_timestamp() - began);
+            TRUNCATE pg_temp.sample_candidates;
+        END IF;
+    END LOOP;
+    join_s := extract(epoch FROM clock_timestamp() - began);
+    ANALYZE pg_temp.sample_candidates;
+    -- with indexes and foreign keys as candidate_pairs has them: to store a pair takes ten times as long as to count it
+    CREATE TEMPORARY TABLE sample_pairs (LIKE candidate_pairs INCLUDING INDEXES,
+                                         FOREIGN KEY (chunk_a) REFERENCES pg_temp.sample_sets,
+                                         FOREIGN KEY (chunk_b) REFERENCES pg_temp.sample_sets) ON COMMIT DROP;
+    began := clock_timestamp();
+    INSERT INTO pg_temp.sample_pairs
+    SELECT c.x, c.y, v.common::integer, v.common / (v.total - v.common)
+      FROM pg_temp.sample_candidates c
+     CROSS JOIN LATERAL (
+           SELECT p.n + q.n AS total, -(p.members <#> q.members) AS common
+             FROM pg_temp.sample_sets p, pg_temp.sample_sets q WHERE p.chunk_id = c.x AND q.chunk_id = c.y OFFSET 0) AS v
+     WHERE 1000 * v.common >= t * (v.total - v.common)
+    ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS pairs = ROW_COUNT;
+    verify_s := extract(epoch FROM clock_timestamp() - began);
+
+    -- as jaccard_band_join has them; signatures take so long that fewer must do
+    began := clock_timestamp();
+    CREATE TEMPORARY TABLE sample_signatures ON COMMIT DROP AS
+    SELECT m.* FROM minhash_signatures(ARRAY(SELECT c.id FROM pg_temp.sample_chunks c WHERE c.place % 4 = 0),
+                                       band_rows, bands) AS m;
+    GET DIAGNOSTICS signed = ROW_COUNT;
+    sign_s := extract(epoch FROM clock_timestamp() - began);
+    ANALYZE pg_temp.sample_signatures;
+    began := clock_timestamp();
+    SELECT count(*) INTO bucket_joined
+      FROM (SELECT s.chunk_id, s.sketch, unnest(m.buckets) AS bucket
+              FROM pg_temp.sample_signatures m JOIN pg_temp.sample_sets s ON s.chunk_id = m.chunk_id OFFSET 0) AS a
+      JOIN (SELECT s.chunk_id, s.sketch, unnest(m.buckets) AS bucket
+              FROM pg_temp.sample_signatures m JOIN pg_temp.sample_sets s ON s.chunk_id = m.chunk_id OFFSET 0) AS b
+        ON b.bucket = a.bucket
+     WHERE a.chunk_id < b.chunk_id;
+    bucket_s := extract(epoch FROM clock_timestamp() - began);
+    DROP TABLE pg_temp.sample_chunks, pg_temp.sample_ranks, pg_temp.sample_sets, pg_temp.sample_larger,
+               pg_temp.sample_smaller, pg_temp.sample_candidates, pg_temp.sample_pairs,
+               pg_temp.sample_signatures;
 END $$;
 
 --
@@ -319,6 +893,33 @@ BEGIN
 END $$;
 
 --
+-- Name: jaccard_sign(integer, integer, bigint, bigint); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.jaccard_sign(band_rows integer, bands integer, first_id bigint DEFAULT 0, last_id bigint DEFAULT '9223372036854775807'::bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+DECLARE
+    wanted CONSTANT bigint[] := ARRAY(SELECT s.chunk_id FROM jaccard_sets s
+                                       WHERE s.chunk_id BETWEEN first_id AND last_id
+                                         AND NOT EXISTS (SELECT FROM jaccard_signatures g WHERE g.chunk_id = s.chunk_id));
+    made   bigint;
+BEGIN
+    INSERT INTO jaccard_signatures (chunk_id, band_rows, buckets)
+    SELECT m.chunk_id, jaccard_sign.band_rows, m.buckets
+      FROM minhash_signatures(wanted, jaccard_sign.band_rows, bands) AS m;
+    GET DIAGNOSTICS made = ROW_COUNT;
+    IF made < cardinality(wanted) THEN
+        RAISE EXCEPTION '% chunks from id % to % have token_ids that are not in pgembed.tokens',
+                        cardinality(wanted) - made, first_id, last_id
+              USING HINT = 'Run `pgembed ingest` again: it writes tokens and chunks together.';
+    END IF;
+    RETURN made;
+END $$;
+
+--
 -- Name: jaccard_slices(integer); Type: FUNCTION; Schema: pgembed; Owner: -
 --
 
@@ -335,12 +936,92 @@ CREATE FUNCTION pgembed.jaccard_slices(size integer) RETURNS TABLE(ordinal integ
 $$;
 
 --
+-- Name: minhash_coefficient(text, integer); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.minhash_coefficient(purpose text, place integer) RETURNS bigint
+    LANGUAGE sql IMMUTABLE STRICT
+    RETURN ((((('x'::text || encode(substr(sha256(convert_to(((('pgembed.minhash.'::text || purpose) || '.'::text) || place), 'UTF8'::name)), 1, 4), 'hex'::text)))::bit(32))::bigint % (2147483646)::bigint) + 1);
+
+--
+-- Name: minhash_signatures(bigint[], integer, integer); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.minhash_signatures(chunk_ids bigint[], band_rows integer, bands integer) RETURNS TABLE(chunk_id bigint, buckets integer[])
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    p    CONSTANT bigint := 2147483647;                -- (p − 1)·(p − 1) + p − 1 fits a bigint
+    last CONSTANT integer := band_rows * bands;
+BEGIN
+    RETURN QUERY
+    WITH members AS MATERIALIZED (
+        SELECT c.id, t.token_id FROM code_chunks c, unnest(c.token_ids) AS t(token_id) WHERE c.id = ANY (chunk_ids)
+    ), hashes AS MATERIALIZED (        -- once for each token, not for each place where it stands
+        SELECT t.id, minhash_token(t.token) AS hash
+          FROM (SELECT DISTINCT m.token_id FROM members m) AS d LEFT JOIN tokens t ON t.id = d.token_id
+    ), sets AS MATERIALIZED (
+        -- a token id that stands for no token would make the set a smaller one without a word: so the array has a null
+        -- then, and the buckets are null
+        SELECT m.id, array_agg(h.hash) AS hashes FROM members m LEFT JOIN hashes h ON h.id = m.token_id GROUP BY m.id
+    ), functions AS MATERIALIZED (     -- x → (a·x + b) mod p, sixteen a row; the weights fold a band into one number
+        SELECT k.block, k.weights,
+               k.a[1] AS a1, k.a[2] AS a2, k.a[3] AS a3, k.a[4] AS a4, k.a[5] AS a5, k.a[6] AS a6,
+               k.a[7] AS a7, k.a[8] AS a8, k.a[9] AS a9, k.a[10] AS a10, k.a[11] AS a11, k.a[12] AS a12,
+               k.a[13] AS a13, k.a[14] AS a14, k.a[15] AS a15, k.a[16] AS a16,
+               k.b[1] AS b1, k.b[2] AS b2, k.b[3] AS b3, k.b[4] AS b4, k.b[5] AS b5, k.b[6] AS b6,
+               k.b[7] AS b7, k.b[8] AS b8, k.b[9] AS b9, k.b[10] AS b10, k.b[11] AS b11, k.b[12] AS b12,
+               k.b[13] AS b13, k.b[14] AS b14, k.b[15] AS b15, k.b[16] AS b16
+          FROM (SELECT (i - 1) / 16 AS block, array_agg(minhash_coefficient('a', i) ORDER BY i) AS a,
+                       array_agg(minhash_coefficient('b', i) ORDER BY i) AS b,
+                       array_agg(minhash_coefficient('fold', i) ORDER BY i) AS weights
+                  FROM generate_series(1, (last + 15) / 16 * 16) AS i
+                 GROUP BY (i - 1) / 16) AS k
+    )
+    SELECT s.id, g.buckets
+      FROM sets s
+     CROSS JOIN LATERAL (              -- set by set: one aggregation over the minima of all sets would be sorted on disk
+           SELECT array_agg(d.bucket::integer ORDER BY d.band) AS buckets
+             FROM (SELECT (f.block * 16 + e.place - 1) / band_rows AS band, sum((e.least * e.weight % p)::integer) % p AS bucket
+                     FROM functions f
+                    CROSS JOIN LATERAL (
+                          SELECT ARRAY[min((f.a1 * x.hash + f.b1) % p), min((f.a2 * x.hash + f.b2) % p),
+                                   min((f.a3 * x.hash + f.b3) % p), min((f.a4 * x.hash + f.b4) % p),
+                                   min((f.a5 * x.hash + f.b5) % p), min((f.a6 * x.hash + f.b6) % p),
+                                   min((f.a7 * x.hash + f.b7) % p), min((f.a8 * x.hash + f.b8) % p),
+                                   min((f.a9 * x.hash + f.b9) % p), min((f.a10 * x.hash + f.b10) % p),
+                                   min((f.a11 * x.hash + f.b11) % p), min((f.a12 * x.hash + f.b12) % p),
+                                   min((f.a13 * x.hash + f.b13) % p), min((f.a14 * x.hash + f.b14) % p),
+                                   min((f.a15 * x.hash + f.b15) % p), min((f.a16 * x.hash + f.b16) % p)] AS least
+                            FROM (SELECT unnest(s.hashes) AS hash OFFSET 0) AS x) AS m
+                    CROSS JOIN LATERAL unnest(m.least, f.weights) WITH ORDINALITY AS e(least, weight, place)
+                    WHERE f.block * 16 + e.place <= last
+                    GROUP BY 1) AS d
+           OFFSET 0) AS g
+     WHERE array_position(s.hashes, NULL) IS NULL;
+END $$;
+
+--
+-- Name: minhash_token(text); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.minhash_token(token text) RETURNS bigint
+    LANGUAGE sql IMMUTABLE STRICT
+    RETURN (((('x'::text || encode(substr(sha256(convert_to(token, 'UTF8'::name)), 1, 4), 'hex'::text)))::bit(32))::bigint % (2147483647)::bigint);
+
+--
 -- Name: mining_settings; Type: TABLE; Schema: pgembed; Owner: -
 --
 
 CREATE TABLE pgembed.mining_settings (
     name text NOT NULL,
     value double precision NOT NULL,
+    "least" double precision NOT NULL,
+    most double precision NOT NULL,
+    whole boolean NOT NULL,
     description text NOT NULL
 );
 
@@ -432,12 +1113,6 @@ CREATE FUNCTION pgembed.refresh_triplets() RETURNS bigint
 DECLARE
     salt             CONSTANT bytea            := convert_to(mining_setting('seed')::bigint || '/', 'UTF8');
     near_duplicate   CONSTANT double precision := mining_setting('near_duplicate');
-    min_tokens       CONSTANT integer          := mining_setting('min_tokens');
-    max_tokens       CONSTANT integer          := mining_setting('max_tokens');
-    min_lines        CONSTANT integer          := mining_setting('min_lines');
-    max_lines        CONSTANT integer          := mining_setting('max_lines');
-    min_words        CONSTANT integer          := mining_setting('min_docstring_words');
-    max_words        CONSTANT integer          := mining_setting('max_anchor_words');
     ratio            CONSTANT double precision := mining_setting('length_ratio');
     per_docstring    CONSTANT integer          := mining_setting('docstring_negatives');
     same_file        CONSTANT integer          := mining_setting('same_file_candidates');
@@ -445,43 +1120,50 @@ DECLARE
     positive_least   CONSTANT double precision := mining_setting('code_positive_min');
     per_code         CONSTANT integer          := mining_setting('code_positives');
     negative_most    CONSTANT double precision := mining_setting('code_negative_max');
+    by_vectors       CONSTANT boolean          := mining_setting('use_vectors') = 1;
+    near_in_meaning  CONSTANT integer          := mining_setting('vector_candidates');
+    margin           CONSTANT double precision := mining_setting('false_negative_margin');
+    ceiling          CONSTANT double precision := mining_setting('false_negative_ceiling');
+    began            CONSTANT timestamptz      := clock_timestamp();
+    inputs           jsonb;
+    generation       bigint;
+    report           jsonb  := '{}';
+    vectors          bigint;
+    scored           bigint;
+    dropped          bigint;
     total            bigint;
 BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('pgembed.triplets', 0));  -- two refreshes, one after the other
+    PERFORM check_mining_settings();
+    IF by_vectors THEN
+        SELECT a.generation_id INTO generation FROM active_generation a;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'triplets are to be mined by vectors, but no generation is active'
+                  USING ERRCODE = 'object_not_in_prerequisite_state',
+                        HINT = 'Make one: pgembed reindex --activate. Or go without: pgembed triplets --refresh --no-by-vectors';
+        END IF;
+    END IF;
+    inputs := triplet_inputs();
     PERFORM assign_splits();
     CREATE TEMPORARY TABLE IF NOT EXISTS eligible (
         chunk_id bigint PRIMARY KEY, sha256 bytea, language text, split text, n integer, anchor text, described text,
         slot bigint) ON COMMIT DROP;
     CREATE TEMPORARY TABLE IF NOT EXISTS tried (
         anchor_id bigint, negative_id bigint, source integer, jaccard double precision) ON COMMIT DROP;
-    TRUNCATE pg_temp.eligible, pg_temp.tried;
+    CREATE TEMPORARY TABLE IF NOT EXISTS scores (
+        anchor_id bigint, negative_id bigint, score double precision) ON COMMIT DROP;
+    TRUNCATE pg_temp.eligible, pg_temp.tried, pg_temp.scores;
 
     INSERT INTO pg_temp.eligible
-    SELECT c.id, c.sha256, c.language, p.split, s.n, a.anchor,
-           trim(lower(regexp_replace(a.anchor, '\W+', ' ', 'g'))),
-           row_number() OVER (PARTITION BY c.language, p.split ORDER BY s.n, sha256(salt || c.sha256))
-      FROM code_chunks c
-      JOIN jaccard_sets s ON s.chunk_id = c.id
-      JOIN chunk_splits p ON p.chunk_id = c.id AND p.split IS NOT NULL
-     CROSS JOIN LATERAL (SELECT docstring_anchor(c.docstring, max_words) AS text OFFSET 0) AS d
-     CROSS JOIN LATERAL (
-           SELECT CASE WHEN d.text ~ ('^(\S+\s+){' || min_words - 1 || '}\S')
-                        AND NOT EXISTS (SELECT FROM mining_exclusions e
-                                         WHERE e.enabled AND e.field = 'docstring' AND c.docstring ~ e.pattern)
-                       THEN d.text END AS anchor OFFSET 0) AS a
-     WHERE c.kind IN ('function', 'method')
-       AND s.n BETWEEN min_tokens AND max_tokens
-       AND c.line_count BETWEEN min_lines AND max_lines
-       AND NOT EXISTS (SELECT FROM mining_exclusions e
-                        WHERE e.enabled AND CASE e.field WHEN 'language' THEN c.language WHEN 'symbol' THEN c.symbol
-                                                         WHEN 'body' THEN c.body END ~ e.pattern)
-       AND EXISTS (SELECT FROM chunk_locations l
-                    WHERE l.chunk_id = c.id
-                      AND NOT EXISTS (SELECT FROM mining_exclusions e
-                                       WHERE e.enabled AND e.field = 'path' AND l.path ~ e.pattern));
+    SELECT e.chunk_id, e.sha256, e.language, e.split, e.tokens, e.anchor,
+           trim(lower(regexp_replace(e.anchor, '\W+', ' ', 'g'))),
+           row_number() OVER (PARTITION BY e.language, e.split ORDER BY e.tokens, sha256(salt || e.sha256))
+      FROM chunk_eligibility e
+     WHERE e.refused IS NULL;
     CREATE INDEX ON pg_temp.eligible (language, split, slot);
     ANALYZE pg_temp.eligible;
 
-    -- what is tried as a negative: 1 look-alikes, 2 the same file, 3 like length
+    -- what is tried as a negative: 1 look-alikes, 2 the same file, 3 like length, 4 near in meaning
     INSERT INTO pg_temp.tried
     SELECT d.a, d.b, 1, d.jaccard
       FROM (SELECT chunk_a AS a, chunk_b AS b, jaccard FROM candidate_pairs
@@ -489,6 +1171,36 @@ BEGIN
       JOIN pg_temp.eligible x ON x.chunk_id = d.a
       JOIN pg_temp.eligible y ON y.chunk_id = d.b AND y.split = x.split AND y.language = x.language
      WHERE d.jaccard < near_duplicate;
+
+    IF by_vectors THEN
+        CREATE TEMPORARY TABLE IF NOT EXISTS meanings (
+            chunk_id bigint PRIMARY KEY, language text, split text, slot bigint, n integer, bits bit(2560)) ON COMMIT DROP;
+        CREATE TEMPORARY TABLE IF NOT EXISTS near (anchor_id bigint, negative_id bigint) ON COMMIT DROP;
+        TRUNCATE pg_temp.meanings, pg_temp.near;
+        -- every vector is read once for this, and then only those of what is tried
+        INSERT INTO pg_temp.meanings
+        SELECT e.chunk_id, e.language, e.split, e.slot, e.n, binary_quantize(v.embedding)::bit(2560)
+          FROM pg_temp.eligible e
+          JOIN code_embeddings v ON v.generation_id = generation AND v.chunk_id = e.chunk_id
+         ORDER BY e.language, e.split, e.n;
+        GET DIAGNOSTICS vectors = ROW_COUNT;
+        CREATE INDEX ON pg_temp.meanings (language, split, n);
+        ANALYZE pg_temp.meanings;
+        INSERT INTO pg_temp.near
+        SELECT x.chunk_id, c.chunk_id
+          FROM pg_temp.eligible x
+          JOIN pg_temp.meanings m ON m.chunk_id = x.chunk_id
+         CROSS JOIN LATERAL (
+               SELECT y.chunk_id
+                 FROM pg_temp.meanings y
+                WHERE y.language = x.language AND y.split = x.split AND y.chunk_id <> x.chunk_id
+                  AND y.n BETWEEN ceil(x.n / ratio)::integer AND floor(x.n * ratio)::integer
+                ORDER BY y.bits <~> m.bits, y.slot
+                LIMIT 4 * near_in_meaning) AS c
+         WHERE x.described IS NOT NULL;
+        ANALYZE pg_temp.near;
+    END IF;
+
     INSERT INTO pg_temp.tried
     SELECT q.anchor_id, q.negative_id, q.source, k.common / (k.n - k.common)
       FROM (
@@ -507,7 +1219,7 @@ BEGIN
             UNION ALL
             SELECT x.chunk_id, y.chunk_id, 3
               FROM pg_temp.eligible x
-             CROSS JOIN generate_series(-like_length / 2, (like_length + 1) / 2) AS d(step)
+             CROSS JOIN generate_series(-(like_length / 2), (like_length + 1) / 2) AS d(step)
               JOIN pg_temp.eligible y ON y.language = x.language AND y.split = x.split AND y.slot = x.slot + d.step
              WHERE d.step <> 0 AND y.n BETWEEN x.n / ratio AND x.n * ratio
           ) AS every
@@ -518,52 +1230,125 @@ BEGIN
                            FROM jaccard_sets p, jaccard_sets r
                           WHERE p.chunk_id = q.anchor_id AND r.chunk_id = q.negative_id OFFSET 0) AS k
      WHERE k.common / (k.n - k.common) < near_duplicate;
+
+    IF by_vectors THEN
+        CREATE TEMPORARY TABLE IF NOT EXISTS wanted (
+            anchor_id bigint, negative_id bigint, PRIMARY KEY (anchor_id, negative_id)) ON COMMIT DROP;
+        TRUNCATE pg_temp.wanted;
+        INSERT INTO pg_temp.wanted
+        SELECT t.anchor_id, t.negative_id FROM pg_temp.tried t UNION SELECT r.anchor_id, r.negative_id FROM pg_temp.near r;
+        ANALYZE pg_temp.wanted;
+        -- An anchor's vector is read once (subvector copies it out of TOAST, OFFSET 0 holds the copy), and against it those
+        -- of all that is tried with it: 10 µs a pair.
+        INSERT INTO pg_temp.scores
+        SELECT x.chunk_id, y.negative_id, y.score
+          FROM (SELECT v.chunk_id, subvector(v.embedding, 1, 2560) AS embedding
+                  FROM code_embeddings v
+                 WHERE v.generation_id = generation AND v.chunk_id IN (SELECT w.anchor_id FROM pg_temp.wanted w)
+                OFFSET 0) AS x
+         CROSS JOIN LATERAL (
+               SELECT w.negative_id, 1 - (v.embedding <=> x.embedding) AS score
+                 FROM pg_temp.wanted w
+                CROSS JOIN LATERAL (SELECT e.embedding FROM code_embeddings e
+                                     WHERE e.generation_id = generation AND e.chunk_id = w.negative_id OFFSET 0) AS v
+                WHERE w.anchor_id = x.chunk_id OFFSET 0) AS y;
+        GET DIAGNOSTICS scored = ROW_COUNT;
+        ANALYZE pg_temp.scores;
+        INSERT INTO pg_temp.tried
+        SELECT q.anchor_id, q.negative_id, 4, k.common / (k.n - k.common)
+          FROM (SELECT r.anchor_id, r.negative_id,
+                       row_number() OVER (PARTITION BY r.anchor_id ORDER BY s.score DESC, y.sha256) AS nearness
+                  FROM pg_temp.near r
+                  JOIN pg_temp.scores s ON s.anchor_id = r.anchor_id AND s.negative_id = r.negative_id
+                  JOIN pg_temp.eligible y ON y.chunk_id = r.negative_id) AS q
+         CROSS JOIN LATERAL (SELECT p.n + r.n AS n, -(p.members <#> r.members) AS common
+                               FROM jaccard_sets p, jaccard_sets r
+                              WHERE p.chunk_id = q.anchor_id AND r.chunk_id = q.negative_id OFFSET 0) AS k
+         WHERE q.nearness <= near_in_meaning AND k.common / (k.n - k.common) < near_duplicate;
+    END IF;
     ANALYZE pg_temp.tried;
 
     DELETE FROM triplet_candidates;
-    INSERT INTO triplet_candidates (ordinal, kind, split, anchor_id, positive_id, negative_id,
-                                    positive_jaccard, negative_jaccard, rule, anchor)
     WITH described AS (
-        SELECT t.anchor_id, t.negative_id, t.jaccard, min(t.source) AS source,
-               row_number() OVER (PARTITION BY t.anchor_id ORDER BY t.jaccard DESC, y.sha256) AS hardness
+        SELECT t.anchor_id, t.negative_id, t.jaccard, min(t.source) AS source, s.score,
+               coalesce(s.score > ceiling, false) AS is_false,
+               row_number() OVER (PARTITION BY t.anchor_id, coalesce(s.score > ceiling, false)
+                                      ORDER BY s.score DESC NULLS LAST, t.jaccard DESC, y.sha256) AS hardness
           FROM pg_temp.tried t
           JOIN pg_temp.eligible x ON x.chunk_id = t.anchor_id
           JOIN pg_temp.eligible y ON y.chunk_id = t.negative_id
+          LEFT JOIN pg_temp.scores s ON s.anchor_id = t.anchor_id AND s.negative_id = t.negative_id
          WHERE x.described IS NOT NULL AND y.described IS DISTINCT FROM x.described
            AND y.n BETWEEN x.n / ratio AND x.n * ratio
-         GROUP BY t.anchor_id, t.negative_id, t.jaccard, y.sha256
+           AND NOT EXISTS (SELECT FROM triplet_blocks b
+                            WHERE b.kind = 'docstring' AND b.anchor = x.sha256 AND b.positive = x.sha256 AND b.negative = y.sha256)
+         GROUP BY t.anchor_id, t.negative_id, t.jaccard, s.score, y.sha256
     ), nearest AS (
         SELECT t.anchor_id, t.negative_id AS positive_id, t.jaccard,
                row_number() OVER (PARTITION BY t.anchor_id ORDER BY t.jaccard DESC, y.sha256) AS nearness
           FROM pg_temp.tried t JOIN pg_temp.eligible y ON y.chunk_id = t.negative_id
          WHERE t.source = 1 AND t.jaccard >= positive_least
+    ), positives AS MATERIALIZED (
+        SELECT p.*, s.score, s.score - margin * abs(s.score) AS bound
+          FROM nearest p
+          LEFT JOIN pg_temp.scores s ON s.anchor_id = p.anchor_id AND s.negative_id = p.positive_id
+         WHERE p.nearness <= per_code
     ), unlike AS (
-        SELECT t.anchor_id, t.negative_id, t.jaccard,
-               row_number() OVER (PARTITION BY t.anchor_id ORDER BY t.jaccard DESC, y.sha256) AS hardness
-          FROM pg_temp.tried t
-          JOIN pg_temp.eligible x ON x.chunk_id = t.anchor_id
-          JOIN pg_temp.eligible y ON y.chunk_id = t.negative_id
-         WHERE t.jaccard <= negative_most AND (x.described IS NULL OR y.described IS DISTINCT FROM x.described)
-         GROUP BY t.anchor_id, t.negative_id, t.jaccard, y.sha256
+        SELECT DISTINCT p.anchor_id, p.positive_id, p.nearness, p.jaccard AS positive_jaccard, p.score AS positive_score,
+               t.negative_id, t.jaccard, s.score, coalesce(s.score > p.bound, false) AS is_false, z.sha256
+          FROM positives p
+          JOIN pg_temp.tried t ON t.anchor_id = p.anchor_id AND t.jaccard <= negative_most AND t.source < 4
+          JOIN pg_temp.eligible x ON x.chunk_id = p.anchor_id
+          JOIN pg_temp.eligible y ON y.chunk_id = p.positive_id
+          JOIN pg_temp.eligible z ON z.chunk_id = t.negative_id
+          LEFT JOIN pg_temp.scores s ON s.anchor_id = t.anchor_id AND s.negative_id = t.negative_id
+         WHERE (x.described IS NULL OR z.described IS DISTINCT FROM x.described)
+           AND (y.described IS NULL OR z.described IS DISTINCT FROM y.described)
+           AND z.n BETWEEN y.n / ratio AND y.n * ratio
+           AND NOT EXISTS (SELECT FROM candidate_pairs c
+                            WHERE c.chunk_a = least(p.positive_id, t.negative_id)
+                              AND c.chunk_b = greatest(p.positive_id, t.negative_id) AND c.jaccard >= near_duplicate)
+           AND NOT EXISTS (SELECT FROM triplet_blocks b
+                            WHERE b.kind = 'code' AND b.anchor = x.sha256 AND b.positive = y.sha256 AND b.negative = z.sha256)
+    ), ranked AS (
+        SELECT u.*, row_number() OVER (PARTITION BY u.anchor_id, u.positive_id, u.is_false
+                                           ORDER BY u.jaccard DESC, u.sha256) AS hardness
+          FROM unlike u
     ), every AS (
         SELECT 'docstring' AS kind, d.anchor_id, d.anchor_id AS positive_id, d.negative_id, 1::float8 AS positive_jaccard,
                d.jaccard AS negative_jaccard,
-               'docstring / ' || (ARRAY['look-alike', 'same file', 'like length'])[d.source] AS rule
-          FROM described d WHERE d.hardness <= per_docstring
+               'docstring / ' || (ARRAY['look-alike', 'same file', 'like length', 'near in meaning'])[d.source] AS rule,
+               CASE WHEN d.score IS NOT NULL THEN 1::float8 END AS positive_score, d.score AS negative_score
+          FROM described d WHERE d.hardness <= per_docstring AND NOT d.is_false
         UNION ALL
-        SELECT 'code', p.anchor_id, p.positive_id, u.negative_id, p.jaccard, u.jaccard, 'look-alike / shares little'
-          FROM nearest p JOIN unlike u ON u.anchor_id = p.anchor_id AND u.hardness = p.nearness
-         WHERE p.nearness <= per_code
+        SELECT 'code', u.anchor_id, u.positive_id, u.negative_id, u.positive_jaccard, u.jaccard, 'look-alike / shares little',
+               u.positive_score, u.score
+          FROM ranked u WHERE u.hardness = u.nearness AND NOT u.is_false
+    ), made AS (
+        INSERT INTO triplet_candidates (ordinal, kind, split, anchor_id, positive_id, negative_id, positive_jaccard,
+                                        negative_jaccard, rule, anchor, generation_id, positive_score, negative_score)
+        SELECT row_number() OVER (ORDER BY sha256(salt || x.sha256 || y.sha256 || z.sha256 || convert_to(e.kind, 'UTF8'))),
+               e.kind, x.split, e.anchor_id, e.positive_id, e.negative_id, e.positive_jaccard, e.negative_jaccard, e.rule,
+               CASE WHEN e.kind = 'docstring' THEN x.anchor END,
+               CASE WHEN num_nonnulls(e.positive_score, e.negative_score) > 0 THEN generation END, e.positive_score,
+               e.negative_score
+          FROM every e
+          JOIN pg_temp.eligible x ON x.chunk_id = e.anchor_id
+          JOIN pg_temp.eligible y ON y.chunk_id = e.positive_id
+          JOIN pg_temp.eligible z ON z.chunk_id = e.negative_id
+        RETURNING ordinal
     )
-    SELECT row_number() OVER (ORDER BY sha256(salt || x.sha256 || y.sha256 || z.sha256 || convert_to(e.kind, 'UTF8'))),
-           e.kind, x.split, e.anchor_id, e.positive_id, e.negative_id, e.positive_jaccard, e.negative_jaccard, e.rule,
-           CASE WHEN e.kind = 'docstring' THEN x.anchor END
-      FROM every e
-      JOIN pg_temp.eligible x ON x.chunk_id = e.anchor_id
-      JOIN pg_temp.eligible y ON y.chunk_id = e.positive_id
-      JOIN pg_temp.eligible z ON z.chunk_id = e.negative_id;
-    GET DIAGNOSTICS total = ROW_COUNT;
+    SELECT (SELECT count(*) FROM made),
+           (SELECT count(*) FROM described d WHERE d.is_false) + (SELECT count(*) FROM ranked u WHERE u.is_false)
+      INTO total, dropped;
     ANALYZE triplet_candidates;
+    report := jsonb_build_object('triplets', total, 'seconds', extract(epoch FROM clock_timestamp() - began))
+           || CASE WHEN by_vectors
+                   THEN jsonb_build_object('generation', generation, 'vectors', vectors, 'scored', scored, 'dropped', dropped,
+                                           'chunks', (SELECT count(*) FROM pg_temp.eligible))
+                   ELSE '{}' END;
+    INSERT INTO triplet_state (made_at, inputs, report) VALUES (now(), inputs, report)
+    ON CONFLICT (only_row) DO UPDATE SET made_at = excluded.made_at, inputs = excluded.inputs, report = excluded.report;
     RETURN total;
 END $$;
 
@@ -731,6 +1516,25 @@ $_$;
 COMMENT ON FUNCTION pgembed.search_strategy(k integer, language text, path text, source text, kind text, generation bigint, exact boolean, OUT generation_id bigint, OUT strategy text, OUT matching bigint, OUT statement text, OUT settings jsonb) IS 'How a search will be answered: by which generation, by its index or exactly, with which statement and settings';
 
 --
+-- Name: tokens; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.tokens (
+    id integer NOT NULL,
+    token text NOT NULL,
+    document_frequency integer DEFAULT 0 NOT NULL
+);
+
+--
+-- Name: shared_tokens(bigint, bigint); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.shared_tokens(a bigint, b bigint) RETURNS text
+    LANGUAGE sql STABLE STRICT
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    RETURN (SELECT (format('%s of %s tokens, Jaccard %s'::text, n.common, n.either, round(((n.common)::numeric / (NULLIF(n.either, 0))::numeric), 3)) || CASE WHEN (n.common > 0) THEN ('; the rarest: '::text || (SELECT string_agg(r.token, ', '::text ORDER BY r.document_frequency, r.token) AS string_agg FROM (SELECT t.token, t.document_frequency FROM pgembed.tokens t WHERE (t.id = ANY (n.ids)) ORDER BY t.document_frequency, t.token LIMIT 5) r)) ELSE ''::text END) FROM (SELECT s.ids, cardinality(s.ids) AS common, ((x.token_count + y.token_count) - cardinality(s.ids)) AS either FROM pgembed.code_chunks x, pgembed.code_chunks y, LATERAL (SELECT ARRAY(SELECT unnest(x.token_ids) AS unnest INTERSECT SELECT unnest(y.token_ids) AS unnest) AS ids) s WHERE ((x.id = shared_tokens.a) AND (y.id = shared_tokens.b))) n);
+
+--
 -- Name: source_id(text); Type: FUNCTION; Schema: pgembed; Owner: -
 --
 
@@ -748,13 +1552,70 @@ $$;
 COMMENT ON FUNCTION pgembed.source_id(name text) IS 'Id of the source of this name; 0 where there is none';
 
 --
+-- Name: split_hash(text, text); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.split_hash(source text, path text) RETURNS double precision
+    LANGUAGE sql STABLE STRICT
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    RETURN ((((('x0'::text || encode(substr(sha256(convert_to(concat_ws('/'::text, (pgembed.mining_setting('seed'::text))::bigint, source, path), 'UTF8'::name)), 1, 4), 'hex'::text)))::bit(36))::bigint)::numeric / 4294967296.0);
+
+--
 -- Name: split_of(text, text); Type: FUNCTION; Schema: pgembed; Owner: -
 --
 
 CREATE FUNCTION pgembed.split_of(source text, path text) RETURNS text
     LANGUAGE sql STABLE STRICT
     SET search_path TO 'pgembed', 'public', 'pg_temp'
-    RETURN (SELECT CASE WHEN ((h.u)::double precision < pgembed.mining_setting('train_share'::text)) THEN 'train'::text WHEN ((h.u)::double precision < (pgembed.mining_setting('train_share'::text) + pgembed.mining_setting('validation_share'::text))) THEN 'validation'::text ELSE 'test'::text END AS "case" FROM (SELECT ((((('x0'::text || encode(substr(sha256(convert_to(concat_ws('/'::text, (pgembed.mining_setting('seed'::text))::bigint, split_of.source, split_of.path), 'UTF8'::name)), 1, 4), 'hex'::text)))::bit(36))::bigint)::numeric / 4294967296.0) AS u) h);
+    RETURN (SELECT CASE WHEN (h.u < pgembed.mining_setting('train_share'::text)) THEN 'train'::text WHEN (h.u < (pgembed.mining_setting('train_share'::text) + pgembed.mining_setting('validation_share'::text))) THEN 'validation'::text ELSE 'test'::text END AS "case" FROM (SELECT pgembed.split_hash(split_of.source, split_of.path) AS u OFFSET 0) h);
+
+--
+-- Name: candidate_pairs; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.candidate_pairs (
+    chunk_a bigint NOT NULL,
+    chunk_b bigint NOT NULL,
+    intersection integer NOT NULL,
+    jaccard double precision NOT NULL,
+    CONSTRAINT candidate_pairs_check CHECK ((chunk_a < chunk_b))
+);
+
+--
+-- Name: chunk_splits; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.chunk_splits (
+    chunk_id bigint NOT NULL,
+    cluster bytea NOT NULL,
+    split text,
+    reason text,
+    CONSTRAINT chunk_splits_split_check CHECK ((split = ANY (ARRAY['train'::text, 'validation'::text, 'test'::text])))
+);
+
+--
+-- Name: split_reason(bigint); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.split_reason(chunk_id bigint) RETURNS text
+    LANGUAGE sql STABLE STRICT
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    RETURN (SELECT (((COALESCE(p.split, ('in no split, since '::text || p.reason)) || ': '::text) || COALESCE((SELECT string_agg(format('%s/%s is in %s (its hash is %s; train is below %s, validation below %s)'::text, f.name, f.path, pgembed.split_of(f.name, f.path), round((pgembed.split_hash(f.name, f.path))::numeric, 3), pgembed.mining_setting('train_share'::text), LEAST((1)::double precision, (pgembed.mining_setting('train_share'::text) + pgembed.mining_setting('validation_share'::text)))), '; '::text) AS string_agg FROM (SELECT DISTINCT s.name, l.path FROM (pgembed.chunk_locations l JOIN pgembed.sources s ON ((s.id = l.source_id))) WHERE (l.chunk_id = p.chunk_id) ORDER BY s.name, l.path LIMIT 3) f), 'it stands in no file'::text)) || CASE WHEN (d.copies = 0) THEN '; no near-duplicates'::text ELSE format('; %s near-duplicates, its cluster is %s'::text, d.copies, "left"(encode(p.cluster, 'hex'::text), 12)) END) FROM (pgembed.chunk_splits p CROSS JOIN LATERAL (SELECT count(*) AS copies FROM (SELECT c_1.jaccard FROM pgembed.candidate_pairs c_1 WHERE (c_1.chunk_a = p.chunk_id) UNION ALL SELECT c_1.jaccard FROM pgembed.candidate_pairs c_1 WHERE (c_1.chunk_b = p.chunk_id)) c WHERE (c.jaccard >= pgembed.mining_setting('near_duplicate'::text))) d) WHERE (p.chunk_id = split_reason.chunk_id));
+
+--
+-- Name: stale_inputs(boolean); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.stale_inputs(contents boolean DEFAULT true) RETURNS SETOF text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+    SELECT i.key
+      FROM jsonb_each(triplet_inputs(contents)) AS i
+     WHERE i.value IS DISTINCT FROM (SELECT s.inputs -> i.key FROM triplet_state s)
+       AND (EXISTS (SELECT FROM triplet_state) OR EXISTS (SELECT FROM code_chunks))
+     ORDER BY i.key
+$$;
 
 --
 -- Name: swap_settings(jsonb); Type: FUNCTION; Schema: pgembed; Owner: -
@@ -783,6 +1644,128 @@ $$;
 COMMENT ON FUNCTION pgembed.swap_settings(wanted jsonb) IS 'Set settings until the end of the transaction and return the values before';
 
 --
+-- Name: triplet_inputs(boolean); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.triplet_inputs(contents boolean DEFAULT true) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+DECLARE
+    found jsonb;
+BEGIN
+    found := jsonb_build_object(
+        'settings',   (SELECT jsonb_object_agg(s.name, s.value) FROM mining_settings s),
+        'exclusions', (SELECT encode(sha256(convert_to(coalesce(string_agg(
+                                  concat_ws(chr(1), e.name, e.field, e.pattern), chr(2) ORDER BY e.name), ''), 'UTF8')), 'hex')
+                         FROM mining_exclusions e WHERE e.enabled),
+        'blocks',     (SELECT encode(sha256(coalesce(string_agg(b.mark, '' ORDER BY b.mark), '')), 'hex')
+                         FROM (SELECT c.sha256 AS mark FROM chunk_blocks c
+                               UNION ALL
+                               SELECT sha256(t.anchor || t.positive || t.negative || convert_to(t.kind, 'UTF8'))
+                                 FROM triplet_blocks t) AS b),
+        'pairs',      (SELECT max(r.id) FROM pair_runs r),
+        'sources',    (SELECT encode(sha256(convert_to(coalesce(string_agg(
+                                  concat_ws(chr(1), s.id, s.name), chr(2) ORDER BY s.id), ''), 'UTF8')), 'hex') FROM sources s),
+        'generation', (SELECT jsonb_build_array(g.id, g.row_count)
+                         FROM active_generation a JOIN generations g ON g.id = a.generation_id
+                        WHERE mining_setting('use_vectors') = 1));
+    IF contents THEN
+        found := found || jsonb_build_object(
+            'chunks', (SELECT jsonb_build_array(count(*), max(c.id)) FROM code_chunks c),
+            -- the exclusive or of hashes over a key, so no place is there twice
+            'places', (SELECT jsonb_build_array(count(*), bit_xor(hash_record_extended(
+                                  (l.source_id, l.path, l.start_line, l.chunk_id), 0))) FROM chunk_locations l));
+    END IF;
+    RETURN found;
+END $$;
+
+--
+-- Name: why_no_triplets(bigint); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.why_no_triplets(chunk_id bigint) RETURNS TABLE(kind text, reason text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    e        chunk_eligibility;
+    given    text;
+    others   bigint;
+    nearest  record;
+    -- a search for others of the kind ends here: more are enough
+    many     CONSTANT integer := 20;
+BEGIN
+    SELECT * INTO e FROM chunk_eligibility x WHERE x.chunk_id = why_no_triplets.chunk_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no chunk %', why_no_triplets.chunk_id
+              USING ERRCODE = 'no_data_found', HINT = 'SELECT id FROM pgembed.code_chunks';
+    END IF;
+    SELECT count(*) INTO others
+      FROM (SELECT FROM code_chunks c JOIN chunk_splits p ON p.chunk_id = c.id
+             WHERE c.language = e.language AND p.split = e.split AND c.id <> e.chunk_id AND c.kind IN ('function', 'method')
+             LIMIT many) AS o;
+
+    SELECT format('it gives %s: %s', count(*), string_agg(t.ordinal::text, ', ' ORDER BY t.ordinal)) INTO given
+      FROM triplets t WHERE t.anchor_id = e.chunk_id AND t.kind = 'docstring' HAVING count(*) > 0;
+    kind := 'docstring';
+    reason := coalesce(given, e.anchor_refused, CASE
+        WHEN mining_setting('docstring_negatives') = 0 THEN 'docstring_negatives is 0: no docstring gives any'
+        WHEN others < many THEN format('no negative was found: its split (%s) holds only %s other functions in %s',
+                                       e.split, others, e.language)
+        ELSE 'no negative was found: whatever was tried (look-alikes, the same file, like length'
+             || CASE WHEN mining_setting('use_vectors') = 1 THEN ', near in meaning' ELSE '' END
+             || ') is a near-duplicate, too long or too short (length_ratio = ' || mining_setting('length_ratio')
+             || '), described by the same words, blocked, or not eligible itself'
+             || CASE WHEN mining_setting('use_vectors') = 1 THEN ', or scores above false_negative_ceiling' ELSE '' END END);
+    RETURN NEXT;
+
+    SELECT format('it gives %s: %s', count(*), string_agg(t.ordinal::text, ', ' ORDER BY t.ordinal)) INTO given
+      FROM triplets t WHERE t.anchor_id = e.chunk_id AND t.kind = 'code' HAVING count(*) > 0;
+    SELECT count(*) FILTER (WHERE c.jaccard >= mining_setting('near_duplicate')) AS copies,
+           count(*) FILTER (WHERE c.jaccard < mining_setting('near_duplicate')) AS look_alikes,
+           max(c.jaccard) FILTER (WHERE c.jaccard < mining_setting('near_duplicate')) AS jaccard,
+           count(*) FILTER (WHERE c.jaccard < mining_setting('near_duplicate') AND o.refused IS NULL
+                              AND o.language = e.language AND o.split = e.split) AS usable
+      INTO nearest
+      FROM (SELECT chunk_b AS other, jaccard FROM candidate_pairs WHERE chunk_a = e.chunk_id
+            UNION ALL SELECT chunk_a, jaccard FROM candidate_pairs WHERE chunk_b = e.chunk_id) AS c
+     CROSS JOIN LATERAL (SELECT * FROM chunk_eligibility o WHERE o.chunk_id = c.other) AS o;
+    kind := 'code';
+    reason := coalesce(given, e.refused, CASE
+        WHEN mining_setting('code_positives') = 0 THEN 'code_positives is 0: no chunk gives any'
+        WHEN nearest.look_alikes = 0 THEN format('no look-alike: no chunk pairs with it below near_duplicate = %s%s',
+            mining_setting('near_duplicate'),
+            CASE WHEN nearest.copies > 0 THEN format(' (%s near-duplicates are no positives)', nearest.copies) ELSE '' END)
+        WHEN nearest.jaccard < mining_setting('code_positive_min') THEN
+            format('no look-alike is near enough: the nearest has Jaccard %s, below code_positive_min = %s',
+                   round(nearest.jaccard::numeric, 3), mining_setting('code_positive_min'))
+        WHEN nearest.usable = 0 THEN
+            'no look-alike can be a positive: all are in other splits or languages, or not eligible themselves'
+        ELSE 'no negative was found: whatever was tried shares too much (code_negative_max = '
+             || mining_setting('code_negative_max') || '), is too long or too short (length_ratio = ' || mining_setting('length_ratio')
+             || '), is described by the same words, blocked, or not eligible itself'
+             || CASE WHEN mining_setting('use_vectors') = 1 THEN ', or scores too near to the positive' ELSE '' END END);
+    RETURN NEXT;
+
+    SELECT 'the triplets are out of date; changed since: ' || string_agg(i, ', ')
+           || '. Run pgembed pairs, or pgembed triplets --refresh'
+      INTO reason FROM stale_inputs(contents => false) AS i;
+    IF reason IS NOT NULL THEN
+        kind := 'both';
+        RETURN NEXT;
+    END IF;
+END $$;
+
+--
+-- Name: FUNCTION why_no_triplets(chunk_id bigint); Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON FUNCTION pgembed.why_no_triplets(chunk_id bigint) IS 'Why does this chunk give no triplet? In words, by the chunk''s id';
+
+--
 -- Name: active_generation; Type: TABLE; Schema: pgembed; Owner: -
 --
 
@@ -803,61 +1786,129 @@ CREATE TABLE pgembed.alembic_version (
 );
 
 --
--- Name: candidate_pairs; Type: TABLE; Schema: pgembed; Owner: -
+-- Name: chunk_blocks; Type: TABLE; Schema: pgembed; Owner: -
 --
 
-CREATE TABLE pgembed.candidate_pairs (
-    chunk_a bigint NOT NULL,
-    chunk_b bigint NOT NULL,
-    intersection integer NOT NULL,
-    jaccard double precision NOT NULL,
-    CONSTRAINT candidate_pairs_check CHECK ((chunk_a < chunk_b))
-);
-
---
--- Name: chunk_locations; Type: TABLE; Schema: pgembed; Owner: -
---
-
-CREATE TABLE pgembed.chunk_locations (
-    chunk_id bigint NOT NULL,
-    source_id bigint NOT NULL,
-    path text NOT NULL,
-    start_line integer NOT NULL,
-    end_line integer NOT NULL,
-    symbol text DEFAULT ''::text NOT NULL
-);
-
---
--- Name: chunk_splits; Type: TABLE; Schema: pgembed; Owner: -
---
-
-CREATE TABLE pgembed.chunk_splits (
-    chunk_id bigint NOT NULL,
-    cluster bytea NOT NULL,
-    split text,
-    reason text,
-    CONSTRAINT chunk_splits_split_check CHECK ((split = ANY (ARRAY['train'::text, 'validation'::text, 'test'::text])))
-);
-
---
--- Name: code_chunks; Type: TABLE; Schema: pgembed; Owner: -
---
-
-CREATE TABLE pgembed.code_chunks (
-    id bigint NOT NULL,
+CREATE TABLE pgembed.chunk_blocks (
     sha256 bytea NOT NULL,
-    language text NOT NULL,
-    kind text NOT NULL,
-    symbol text DEFAULT ''::text NOT NULL,
-    content text NOT NULL,
-    docstring text,
-    body text NOT NULL,
-    token_ids integer[] NOT NULL,
-    token_count integer GENERATED ALWAYS AS (cardinality(token_ids)) STORED,
-    line_count integer NOT NULL,
+    reason text NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT code_chunks_sha256_check CHECK ((octet_length(sha256) = 32))
+    CONSTRAINT chunk_blocks_sha256_check CHECK ((octet_length(sha256) = 32))
 );
+
+--
+-- Name: jaccard_sets; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.jaccard_sets (
+    chunk_id bigint NOT NULL,
+    n integer NOT NULL,
+    ranks integer[] NOT NULL,
+    prefix integer[] NOT NULL,
+    members public.sparsevec,
+    sketch bit(256) NOT NULL
+);
+
+--
+-- Name: mining_exclusions; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.mining_exclusions (
+    name text NOT NULL,
+    field text NOT NULL,
+    pattern text NOT NULL,
+    reason text NOT NULL,
+    enabled boolean DEFAULT true NOT NULL,
+    CONSTRAINT mining_exclusions_field_check CHECK ((field = ANY (ARRAY['path'::text, 'language'::text, 'symbol'::text, 'body'::text, 'docstring'::text]))),
+    CONSTRAINT mining_exclusions_pattern_check CHECK (((''::text ~ pattern) IS NOT NULL))
+);
+
+--
+-- Name: chunk_eligibility; Type: VIEW; Schema: pgembed; Owner: -
+--
+
+CREATE VIEW pgembed.chunk_eligibility AS
+ SELECT c.id AS chunk_id,
+    c.sha256,
+    c.language,
+    p.split,
+    c.token_count AS tokens,
+    r.refused,
+        CASE
+            WHEN ((r.refused IS NULL) AND (d.refused IS NULL)) THEN d.text
+            ELSE NULL::text
+        END AS anchor,
+    COALESCE(r.refused, d.refused) AS anchor_refused
+   FROM (((((( SELECT max(mining_settings.value) FILTER (WHERE (mining_settings.name = 'min_tokens'::text)) AS min_tokens,
+            max(mining_settings.value) FILTER (WHERE (mining_settings.name = 'max_tokens'::text)) AS max_tokens,
+            max(mining_settings.value) FILTER (WHERE (mining_settings.name = 'min_lines'::text)) AS min_lines,
+            max(mining_settings.value) FILTER (WHERE (mining_settings.name = 'max_lines'::text)) AS max_lines,
+            max(mining_settings.value) FILTER (WHERE (mining_settings.name = 'min_docstring_words'::text)) AS min_words,
+            max(mining_settings.value) FILTER (WHERE (mining_settings.name = 'max_anchor_words'::text)) AS max_words
+           FROM pgembed.mining_settings) s
+     CROSS JOIN pgembed.code_chunks c)
+     LEFT JOIN pgembed.chunk_splits p ON ((p.chunk_id = c.id)))
+     LEFT JOIN pgembed.jaccard_sets j ON ((j.chunk_id = c.id)))
+     CROSS JOIN LATERAL ( SELECT
+                CASE
+                    WHEN (c.kind <> ALL (ARRAY['function'::text, 'method'::text])) THEN (('it is a '::text || c.kind) || ': only functions and methods are taken'::text)
+                    WHEN (p.chunk_id IS NULL) THEN 'it came after the triplets were made'::text
+                    WHEN (p.split IS NULL) THEN ('it is in no split: '::text || p.reason)
+                    WHEN (j.chunk_id IS NULL) THEN 'it has no tokens to be compared by'::text
+                    WHEN ((c.token_count)::double precision < s.min_tokens) THEN ('too few tokens: fewer than min_tokens = '::text || s.min_tokens)
+                    WHEN ((c.token_count)::double precision > s.max_tokens) THEN ('too many tokens: more than max_tokens = '::text || s.max_tokens)
+                    WHEN ((c.line_count)::double precision < s.min_lines) THEN ('too few lines: fewer than min_lines = '::text || s.min_lines)
+                    WHEN ((c.line_count)::double precision > s.max_lines) THEN ('too many lines: more than max_lines = '::text || s.max_lines)
+                    ELSE COALESCE(( SELECT ('blocked by a person: '::text || b.reason)
+                       FROM pgembed.chunk_blocks b
+                      WHERE (b.sha256 = c.sha256)), ( SELECT ((((('excluded by the rule '::text || e.name) || ' on its '::text) || e.field) || ': '::text) || e.reason)
+                       FROM pgembed.mining_exclusions e
+                      WHERE (e.enabled AND (
+                            CASE e.field
+                                WHEN 'language'::text THEN c.language
+                                WHEN 'symbol'::text THEN c.symbol
+                                WHEN 'body'::text THEN c.body
+                                ELSE NULL::text
+                            END ~ e.pattern))
+                      ORDER BY e.name
+                     LIMIT 1),
+                    CASE
+                        WHEN (NOT (EXISTS ( SELECT
+                           FROM pgembed.chunk_locations l
+                          WHERE ((l.chunk_id = c.id) AND (NOT (EXISTS ( SELECT
+                                   FROM pgembed.mining_exclusions e
+                                  WHERE (e.enabled AND (e.field = 'path'::text) AND (l.path ~ e.pattern))))))))) THEN ('excluded by the rule '::text || ( SELECT string_agg(DISTINCT ((e.name || ' on its path: '::text) || e.reason), '; and by the rule '::text) AS string_agg
+                           FROM (pgembed.chunk_locations l
+                             JOIN pgembed.mining_exclusions e ON ((e.enabled AND (e.field = 'path'::text) AND (l.path ~ e.pattern))))
+                          WHERE (l.chunk_id = c.id)))
+                        ELSE NULL::text
+                    END)
+                END AS refused
+         OFFSET 0) r)
+     CROSS JOIN LATERAL ( SELECT a.text,
+                CASE
+                    WHEN (r.refused IS NOT NULL) THEN NULL::text
+                    WHEN (a.text IS NULL) THEN 'it has no docstring'::text
+                    WHEN (a.text !~ (('^(\S+\s+){'::text || (s.min_words - (1)::double precision)) || '}\S'::text)) THEN ('its docstring is too short: its first paragraph has fewer words than min_docstring_words = '::text || s.min_words)
+                    ELSE ( SELECT ((('its docstring is excluded by the rule '::text || e.name) || ': '::text) || e.reason)
+                       FROM pgembed.mining_exclusions e
+                      WHERE (e.enabled AND (e.field = 'docstring'::text) AND (c.docstring ~ e.pattern))
+                      ORDER BY e.name
+                     LIMIT 1)
+                END AS refused
+           FROM ( SELECT
+                        CASE
+                            WHEN (r.refused IS NULL) THEN pgembed.docstring_anchor(c.docstring, (s.max_words)::integer)
+                            ELSE NULL::text
+                        END AS text
+                 OFFSET 0) a
+         OFFSET 0) d);
+
+--
+-- Name: VIEW chunk_eligibility; Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON VIEW pgembed.chunk_eligibility IS 'Each chunk: may it be in triplets (refused is null), may its docstring be an anchor (anchor_refused is null), and why not';
 
 --
 -- Name: code_chunks_id_seq; Type: SEQUENCE; Schema: pgembed; Owner: -
@@ -882,6 +1933,16 @@ CREATE TABLE pgembed.code_embeddings (
     embedding public.vector(2560) NOT NULL
 )
 PARTITION BY LIST (generation_id);
+
+--
+-- Name: crowded_buckets; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.crowded_buckets (
+    bucket integer NOT NULL,
+    place bigint NOT NULL,
+    chunk_id bigint NOT NULL
+);
 
 --
 -- Name: encoders; Type: TABLE; Schema: pgembed; Owner: -
@@ -991,29 +2052,13 @@ CREATE TABLE pgembed.jaccard_ranks (
 );
 
 --
--- Name: jaccard_sets; Type: TABLE; Schema: pgembed; Owner: -
+-- Name: jaccard_signatures; Type: TABLE; Schema: pgembed; Owner: -
 --
 
-CREATE TABLE pgembed.jaccard_sets (
+CREATE TABLE pgembed.jaccard_signatures (
     chunk_id bigint NOT NULL,
-    n integer NOT NULL,
-    ranks integer[] NOT NULL,
-    prefix integer[] NOT NULL,
-    members public.sparsevec,
-    sketch bit(256) NOT NULL
-);
-
---
--- Name: mining_exclusions; Type: TABLE; Schema: pgembed; Owner: -
---
-
-CREATE TABLE pgembed.mining_exclusions (
-    name text NOT NULL,
-    field text NOT NULL,
-    pattern text NOT NULL,
-    reason text NOT NULL,
-    enabled boolean DEFAULT true NOT NULL,
-    CONSTRAINT mining_exclusions_field_check CHECK ((field = ANY (ARRAY['path'::text, 'language'::text, 'symbol'::text, 'body'::text, 'docstring'::text])))
+    band_rows integer NOT NULL,
+    buckets integer[] NOT NULL
 );
 
 --
@@ -1040,6 +2085,22 @@ CREATE TABLE pgembed.pair_runs (
     seconds double precision DEFAULT 0 NOT NULL,
     started_at timestamp with time zone DEFAULT now() NOT NULL,
     finished_at timestamp with time zone,
+    approximate boolean DEFAULT false NOT NULL,
+    band_rows integer,
+    bands integer,
+    expected_recall double precision,
+    copy_recall double precision,
+    measured_recall double precision,
+    recall_chunks integer,
+    recall_pairs bigint,
+    crowded_buckets bigint DEFAULT 0 NOT NULL,
+    largest_bucket bigint DEFAULT 0 NOT NULL,
+    left_out bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT pair_runs_bands_check CHECK ((num_nulls(band_rows, bands, expected_recall, copy_recall) =
+CASE
+    WHEN approximate THEN 0
+    ELSE 4
+END)),
     CONSTRAINT pair_runs_mode_check CHECK ((mode = ANY (ARRAY['full'::text, 'incremental'::text, 'raise'::text]))),
     CONSTRAINT pair_runs_state_check CHECK ((state = ANY (ARRAY['preparing'::text, 'joining'::text, 'finished'::text])))
 );
@@ -1116,19 +2177,6 @@ CREATE TABLE pgembed.source_files (
 );
 
 --
--- Name: sources; Type: TABLE; Schema: pgembed; Owner: -
---
-
-CREATE TABLE pgembed.sources (
-    id bigint NOT NULL,
-    name text NOT NULL,
-    root text NOT NULL,
-    revision text,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    ingested_at timestamp with time zone
-);
-
---
 -- Name: sources_id_seq; Type: SEQUENCE; Schema: pgembed; Owner: -
 --
 
@@ -1139,16 +2187,6 @@ ALTER TABLE pgembed.sources ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MINVALUE
     NO MAXVALUE
     CACHE 1
-);
-
---
--- Name: tokens; Type: TABLE; Schema: pgembed; Owner: -
---
-
-CREATE TABLE pgembed.tokens (
-    id integer NOT NULL,
-    token text NOT NULL,
-    document_frequency integer DEFAULT 0 NOT NULL
 );
 
 --
@@ -1216,6 +2254,23 @@ ALTER TABLE pgembed.training_runs ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTI
 );
 
 --
+-- Name: triplet_blocks; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.triplet_blocks (
+    kind text NOT NULL,
+    anchor bytea NOT NULL,
+    positive bytea NOT NULL,
+    negative bytea NOT NULL,
+    reason text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT triplet_blocks_anchor_check CHECK ((octet_length(anchor) = 32)),
+    CONSTRAINT triplet_blocks_kind_check CHECK ((kind = ANY (ARRAY['code'::text, 'docstring'::text]))),
+    CONSTRAINT triplet_blocks_negative_check CHECK ((octet_length(negative) = 32)),
+    CONSTRAINT triplet_blocks_positive_check CHECK ((octet_length(positive) = 32))
+);
+
+--
 -- Name: triplet_candidates; Type: TABLE; Schema: pgembed; Owner: -
 --
 
@@ -1230,7 +2285,22 @@ CREATE TABLE pgembed.triplet_candidates (
     negative_jaccard double precision NOT NULL,
     rule text NOT NULL,
     anchor text,
+    generation_id bigint,
+    positive_score double precision,
+    negative_score double precision,
     CONSTRAINT triplet_candidates_kind_check CHECK ((kind = ANY (ARRAY['code'::text, 'docstring'::text])))
+);
+
+--
+-- Name: triplet_state; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.triplet_state (
+    only_row boolean DEFAULT true NOT NULL,
+    made_at timestamp with time zone NOT NULL,
+    inputs jsonb NOT NULL,
+    report jsonb NOT NULL,
+    CONSTRAINT triplet_state_only_row_check CHECK (only_row)
 );
 
 --
@@ -1253,17 +2323,64 @@ CREATE VIEW pgembed.triplets AS
     t.positive_jaccard,
     t.negative_jaccard,
     t.rule,
-    t.ordinal
+    t.ordinal,
+    t.generation_id,
+    t.positive_score,
+    t.negative_score
    FROM (((pgembed.triplet_candidates t
-     JOIN pgembed.code_chunks a ON ((a.id = t.anchor_id)))
-     JOIN pgembed.code_chunks p ON ((p.id = t.positive_id)))
-     JOIN pgembed.code_chunks n ON ((n.id = t.negative_id)));
+     CROSS JOIN LATERAL ( SELECT c.sha256,
+            c.language,
+            c.body
+           FROM pgembed.code_chunks c
+          WHERE (c.id = t.anchor_id)
+         OFFSET 0) a)
+     CROSS JOIN LATERAL ( SELECT c.sha256,
+            c.body
+           FROM pgembed.code_chunks c
+          WHERE (c.id = t.positive_id)
+         OFFSET 0) p)
+     CROSS JOIN LATERAL ( SELECT c.sha256,
+            c.body
+           FROM pgembed.code_chunks c
+          WHERE (c.id = t.negative_id)
+         OFFSET 0) n)
+  WHERE ((NOT (EXISTS ( SELECT
+           FROM pgembed.chunk_blocks b
+          WHERE (b.sha256 = ANY (ARRAY[a.sha256, p.sha256, n.sha256]))
+         OFFSET 0))) AND (NOT (EXISTS ( SELECT
+           FROM pgembed.triplet_blocks b
+          WHERE ((b.anchor = a.sha256) AND (b.positive = p.sha256) AND (b.negative = n.sha256) AND (b.kind = t.kind))
+         OFFSET 0))));
 
 --
 -- Name: VIEW triplets; Type: COMMENT; Schema: pgembed; Owner: -
 --
 
-COMMENT ON VIEW pgembed.triplets IS 'All triplets. Each row says why it is here: rule, similarities, split. positive_jaccard of a docstring''s own body is 1.';
+COMMENT ON VIEW pgembed.triplets IS 'All triplets. Each row says why it is here: rule, similarities, split; in words: explain_triplet(ordinal).';
+
+--
+-- Name: COLUMN triplets.positive_jaccard; Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON COLUMN pgembed.triplets.positive_jaccard IS 'Of anchor and positive; 1 for a docstring''s own body';
+
+--
+-- Name: COLUMN triplets.negative_jaccard; Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON COLUMN pgembed.triplets.negative_jaccard IS 'Of the anchor''s chunk and the negative';
+
+--
+-- Name: COLUMN triplets.positive_score; Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON COLUMN pgembed.triplets.positive_score IS 'Cosine of anchor and positive in the generation; null where no vector was asked';
+
+--
+-- Name: COLUMN triplets.negative_score; Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON COLUMN pgembed.triplets.negative_score IS 'Cosine of the anchor''s chunk and the negative; null where no vector was asked';
 
 --
 -- Name: triplets_code; Type: VIEW; Schema: pgembed; Owner: -
@@ -1282,7 +2399,10 @@ CREATE VIEW pgembed.triplets_code AS
     positive_jaccard,
     negative_jaccard,
     rule,
-    ordinal
+    ordinal,
+    generation_id,
+    positive_score,
+    negative_score
    FROM pgembed.triplets
   WHERE (kind = 'code'::text);
 
@@ -1309,7 +2429,10 @@ CREATE VIEW pgembed.triplets_docstring AS
     positive_jaccard,
     negative_jaccard,
     rule,
-    ordinal
+    ordinal,
+    generation_id,
+    positive_score,
+    negative_score
    FROM pgembed.triplets
   WHERE (kind = 'docstring'::text);
 
@@ -1339,6 +2462,13 @@ ALTER TABLE ONLY pgembed.alembic_version
 
 ALTER TABLE ONLY pgembed.candidate_pairs
     ADD CONSTRAINT candidate_pairs_pkey PRIMARY KEY (chunk_a, chunk_b);
+
+--
+-- Name: chunk_blocks chunk_blocks_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.chunk_blocks
+    ADD CONSTRAINT chunk_blocks_pkey PRIMARY KEY (sha256);
 
 --
 -- Name: chunk_locations chunk_locations_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
@@ -1374,6 +2504,13 @@ ALTER TABLE ONLY pgembed.code_chunks
 
 ALTER TABLE ONLY pgembed.code_embeddings
     ADD CONSTRAINT code_embeddings_pkey PRIMARY KEY (generation_id, chunk_id);
+
+--
+-- Name: crowded_buckets crowded_buckets_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.crowded_buckets
+    ADD CONSTRAINT crowded_buckets_pkey PRIMARY KEY (bucket, place);
 
 --
 -- Name: encoders encoders_fingerprint_key; Type: CONSTRAINT; Schema: pgembed; Owner: -
@@ -1423,6 +2560,13 @@ ALTER TABLE ONLY pgembed.jaccard_ranks
 
 ALTER TABLE ONLY pgembed.jaccard_sets
     ADD CONSTRAINT jaccard_sets_pkey PRIMARY KEY (chunk_id);
+
+--
+-- Name: jaccard_signatures jaccard_signatures_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.jaccard_signatures
+    ADD CONSTRAINT jaccard_signatures_pkey PRIMARY KEY (chunk_id);
 
 --
 -- Name: mining_exclusions mining_exclusions_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
@@ -1523,11 +2667,25 @@ ALTER TABLE ONLY pgembed.training_runs
     ADD CONSTRAINT training_runs_pkey PRIMARY KEY (id);
 
 --
+-- Name: triplet_blocks triplet_blocks_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.triplet_blocks
+    ADD CONSTRAINT triplet_blocks_pkey PRIMARY KEY (anchor, positive, negative, kind);
+
+--
 -- Name: triplet_candidates triplet_candidates_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
 --
 
 ALTER TABLE ONLY pgembed.triplet_candidates
     ADD CONSTRAINT triplet_candidates_pkey PRIMARY KEY (ordinal);
+
+--
+-- Name: triplet_state triplet_state_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.triplet_state
+    ADD CONSTRAINT triplet_state_pkey PRIMARY KEY (only_row);
 
 --
 -- Name: candidate_pairs_chunk_b_idx; Type: INDEX; Schema: pgembed; Owner: -
@@ -1558,6 +2716,12 @@ CREATE INDEX code_chunks_language_idx ON pgembed.code_chunks USING btree (langua
 --
 
 CREATE INDEX code_embeddings_embedding_idx ON ONLY pgembed.code_embeddings USING ivfflat (((embedding)::public.halfvec(2560)) public.halfvec_cosine_ops) WITH (lists='100');
+
+--
+-- Name: crowded_buckets_chunk_id_idx; Type: INDEX; Schema: pgembed; Owner: -
+--
+
+CREATE INDEX crowded_buckets_chunk_id_idx ON pgembed.crowded_buckets USING btree (chunk_id);
 
 --
 -- Name: generations_one_active_idx; Type: INDEX; Schema: pgembed; Owner: -
@@ -1606,6 +2770,18 @@ CREATE INDEX triplet_candidates_positive_id_idx ON pgembed.triplet_candidates US
 --
 
 CREATE TRIGGER code_chunks_forget_token_set AFTER UPDATE OF token_ids ON pgembed.code_chunks FOR EACH ROW WHEN ((old.token_ids IS DISTINCT FROM new.token_ids)) EXECUTE FUNCTION pgembed.forget_token_set();
+
+--
+-- Name: mining_settings mining_settings_check; Type: TRIGGER; Schema: pgembed; Owner: -
+--
+
+CREATE TRIGGER mining_settings_check BEFORE INSERT OR DELETE OR UPDATE ON pgembed.mining_settings FOR EACH ROW EXECUTE FUNCTION pgembed.check_mining_setting();
+
+--
+-- Name: mining_settings mining_settings_check_truncate; Type: TRIGGER; Schema: pgembed; Owner: -
+--
+
+CREATE TRIGGER mining_settings_check_truncate BEFORE TRUNCATE ON pgembed.mining_settings FOR EACH STATEMENT EXECUTE FUNCTION pgembed.check_mining_setting();
 
 --
 -- Name: active_generation active_generation_generation_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
@@ -1664,6 +2840,13 @@ ALTER TABLE pgembed.code_embeddings
     ADD CONSTRAINT code_embeddings_chunk_id_fkey FOREIGN KEY (chunk_id) REFERENCES pgembed.code_chunks(id) ON DELETE CASCADE;
 
 --
+-- Name: crowded_buckets crowded_buckets_chunk_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.crowded_buckets
+    ADD CONSTRAINT crowded_buckets_chunk_id_fkey FOREIGN KEY (chunk_id) REFERENCES pgembed.jaccard_sets(chunk_id) ON DELETE CASCADE;
+
+--
 -- Name: evaluations evaluations_encoder_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
 --
 
@@ -1690,6 +2873,13 @@ ALTER TABLE ONLY pgembed.generations
 
 ALTER TABLE ONLY pgembed.jaccard_sets
     ADD CONSTRAINT jaccard_sets_chunk_id_fkey FOREIGN KEY (chunk_id) REFERENCES pgembed.code_chunks(id) ON DELETE CASCADE;
+
+--
+-- Name: jaccard_signatures jaccard_signatures_chunk_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.jaccard_signatures
+    ADD CONSTRAINT jaccard_signatures_chunk_id_fkey FOREIGN KEY (chunk_id) REFERENCES pgembed.jaccard_sets(chunk_id) ON DELETE CASCADE;
 
 --
 -- Name: pair_queue pair_queue_chunk_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -

@@ -14,6 +14,8 @@ def upgrade() -> None:
     apply_sql(op, "functions/jaccard.v01.sql")
     apply_sql(op, "functions/triplets.v01.sql")
     apply_sql(op, "views/triplets.v01.sql")
+    apply_sql(op, "views/chunk_eligibility.v01.sql")
+    apply_sql(op, "functions/triplet_reasons.v01.sql")
 
 
 def downgrade() -> None:

@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from pgembed.cli.common import DsnOption, JsonOption, connection, console, print_json, printable
+from pgembed.cli.common import DsnOption, JsonOption, connection, console, print_json, printable, show_progress
 from pgembed.mining.triplets import Count, Triplet
 
 _SHOWN_LINES = 12
@@ -23,26 +23,42 @@ def triplets(
     language: Annotated[str | None, typer.Option("--language", help="As in pgembed.code_chunks.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="How many to show.")] = 3,
     refresh: Annotated[bool, typer.Option("--refresh", help="Rebuild them first, after a change of settings.")] = False,
+    by_vectors: Annotated[
+        bool | None,
+        typer.Option(
+            "--by-vectors/--no-by-vectors",
+            help="With --refresh: choose hard negatives, and drop false ones, by the active generation's vectors; "
+            "later refreshes do the same.",
+            show_default=False,
+        ),
+    ] = None,
     dsn: DsnOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show some triplets side by side, count them by kind, split and rule, and warn about skew.
+
+    Why one is here, in words: SELECT * FROM pgembed.explain_triplet(NUMBER). Settings are rows of
+    pgembed.mining_settings and pgembed.mining_exclusions.
 
     \b
     Examples:
         pgembed triplets
         pgembed triplets --kind docstring --split train --limit 5
         pgembed triplets --refresh --json
+        pgembed triplets --refresh --by-vectors
     """
-    from pgembed.mining.triplets import counts, refresh_triplets, sample, warnings
+    from pgembed.mining.skew import warnings
+    from pgembed.mining.triplets import counts, refresh_triplets, sample
 
     for option, value, known in (("--kind", kind, ("docstring", "code")),
                                  ("--split", split, ("train", "validation", "test"))):  # fmt: skip
         if value is not None and value not in known:
             raise typer.BadParameter(f"{option} is one of {', '.join(known)}.")
+    if by_vectors is not None and not refresh:
+        raise typer.BadParameter("--by-vectors and --no-by-vectors go with --refresh.")
     with connection(dsn) as conn:
         if refresh:
-            refresh_triplets(conn)
+            refresh_triplets(conn, show_progress(), by_vectors=by_vectors)
         shown = sample(conn, kind=kind, split=split, language=language, limit=limit)
         found = counts(conn)
         said = warnings(conn, found)
@@ -56,7 +72,9 @@ def triplets(
         return
     _print_counts(found)
     for warning in said:
-        console.print(f"! {warning}", markup=False)
+        console.print(f"! {printable(warning)}", markup=False)
+    if shown:
+        console.print(f"Why is one here? pgembed.explain_triplet({shown[0].ordinal}) says it in SQL.", markup=False)
 
 
 def print_triplet(triplet: Triplet, *, lines: int = _SHOWN_LINES) -> None:
@@ -67,7 +85,7 @@ def print_triplet(triplet: Triplet, *, lines: int = _SHOWN_LINES) -> None:
         f"negative (Jaccard to the positive {triplet.negative_jaccard:.2f})"
         if triplet.kind == "docstring"
         else f"negative (Jaccard {triplet.negative_jaccard:.2f})",
-        title=f"{triplet.rule} · {triplet.language} · {triplet.split}",
+        title=f"{triplet.ordinal} · {triplet.rule} · {triplet.language} · {triplet.split}",
         title_justify="left",
         expand=True,
     )

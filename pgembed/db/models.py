@@ -276,6 +276,9 @@ class MiningSetting(Base):
     __tablename__ = "mining_settings"
     name: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[float]
+    least: Mapped[float]
+    most: Mapped[float]
+    whole: Mapped[bool]
     description: Mapped[str]
 
 
@@ -288,6 +291,28 @@ class MiningExclusion(Base):
     pattern: Mapped[str]
     reason: Mapped[str]
     enabled: Mapped[bool] = mapped_column(server_default=text("true"))
+
+
+class ChunkBlock(Base):
+    """A chunk that a person has marked as bad: it is in no triplet."""
+
+    __tablename__ = "chunk_blocks"
+    sha256: Mapped[bytes] = mapped_column(primary_key=True)
+    reason: Mapped[str]
+    created_at: Mapped[datetime] = _now()
+    __table_args__ = (CheckConstraint("octet_length(sha256) = 32"),)
+
+
+class TripletBlock(Base):
+    """A triplet that a person has marked as bad, by its chunks' sha256."""
+
+    __tablename__ = "triplet_blocks"
+    anchor: Mapped[bytes] = mapped_column(primary_key=True)
+    positive: Mapped[bytes] = mapped_column(primary_key=True)
+    negative: Mapped[bytes] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    reason: Mapped[str]
+    created_at: Mapped[datetime] = _now()
 
 
 class JaccardRank(Base):
@@ -342,6 +367,38 @@ class PairRun(_Identified, Base):
     seconds: Mapped[float] = mapped_column(server_default=text("0"))
     started_at: Mapped[datetime] = _now()
     finished_at: Mapped[datetime | None]
+    approximate: Mapped[bool] = mapped_column(server_default=text("false"))
+    band_rows: Mapped[int | None]
+    bands: Mapped[int | None]
+    expected_recall: Mapped[float | None]
+    copy_recall: Mapped[float | None]
+    measured_recall: Mapped[float | None]
+    recall_chunks: Mapped[int | None]
+    recall_pairs: Mapped[int | None] = mapped_column(BigInteger)
+    crowded_buckets: Mapped[int] = _zero()
+    largest_bucket: Mapped[int] = _zero()
+    left_out: Mapped[int] = _zero()
+
+
+class JaccardSignature(Base):
+    """A set's MinHash signature: one bucket for each band."""
+
+    __tablename__ = "jaccard_signatures"
+    chunk_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey(JaccardSet.chunk_id, ondelete="CASCADE"), primary_key=True
+    )
+    band_rows: Mapped[int]
+    buckets: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+
+
+class CrowdedBucket(Base):
+    """A set's place in a bucket that holds more than are compared all with all."""
+
+    __tablename__ = "crowded_buckets"
+    bucket: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    place: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    chunk_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(JaccardSet.chunk_id, ondelete="CASCADE"))
+    __table_args__ = (Index("crowded_buckets_chunk_id_idx", "chunk_id"),)
 
 
 class PairSlice(Base):
@@ -383,9 +440,22 @@ class TripletCandidate(Base):
     negative_jaccard: Mapped[float]
     rule: Mapped[str]
     anchor: Mapped[str | None]
+    generation_id: Mapped[int | None] = mapped_column(BigInteger)
+    positive_score: Mapped[float | None]
+    negative_score: Mapped[float | None]
     __table_args__ = (
         Index("triplet_candidates_kind_idx", "kind", "ordinal"),
         Index("triplet_candidates_anchor_id_idx", "anchor_id"),
         Index("triplet_candidates_positive_id_idx", "positive_id"),
         Index("triplet_candidates_negative_id_idx", "negative_id"),
     )
+
+
+class TripletState(Base):
+    """What the triplets were made from; one row at most."""
+
+    __tablename__ = "triplet_state"
+    only_row: Mapped[bool] = mapped_column(server_default=text("true"), primary_key=True)
+    made_at: Mapped[datetime]
+    inputs: Mapped[dict[str, Any]]
+    report: Mapped[dict[str, Any]]

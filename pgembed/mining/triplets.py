@@ -1,6 +1,7 @@
 """Triplets: anchor, positive, negative, each with the reason why it is there. Thin calls of the SQL.
 
-Writes `chunk_splits` and `triplet_candidates`; people read the views `triplets`, `triplets_code`, `triplets_docstring`.
+Writes `chunk_splits`, `triplet_candidates` and `triplet_state`; people read the views `triplets`, `triplets_code` and
+`triplets_docstring`, and ask `explain_triplet(ordinal)` and `why_no_triplets(chunk_id)`.
 """
 
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from pgembed.db.sql import query
+from pgembed.errors import MiningError
 from pgembed.progress import SILENT, Progress
 
 
@@ -17,6 +19,7 @@ from pgembed.progress import SILENT, Progress
 class Triplet:
     """A row of the view."""
 
+    ordinal: int
     kind: str
     split: str
     language: str
@@ -29,6 +32,10 @@ class Triplet:
     anchor_id: int
     positive_id: int
     negative_id: int
+    generation_id: int | None = None
+    positive_score: float | None = None
+    """Cosine of the anchor's chunk and the positive in that generation; None where no vector was asked."""
+    negative_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,12 +52,35 @@ class Count:
     negative_jaccard: float
 
 
-def refresh_triplets(conn: psycopg.Connection, progress: Progress = SILENT) -> int:
-    """Rebuild splits and triplets from pairs and settings, in one transaction; return how many triplets there are."""
+def refresh_triplets(conn: psycopg.Connection, progress: Progress = SILENT, *, by_vectors: bool | None = None) -> int:
+    """Rebuild splits and triplets from pairs and settings, in one transaction; return how many triplets there are.
+
+    `by_vectors` says whether the active generation's vectors are asked, now and in later refreshes (it is the setting
+    `use_vectors`); None leaves that as it is. Where they are, what it cost is told.
+
+    Raises:
+        MiningError: settings contradict each other, pairs do not reach as far as they, or no generation is active.
+    """
     progress.say("choosing splits and triplets")
-    with conn.transaction():
-        row = conn.execute(query("refresh_triplets")).fetchone()
+    try:
+        with conn.transaction():
+            if by_vectors is not None:
+                conn.execute(query("use_vectors"), {"value": float(by_vectors)})
+            row = conn.execute(query("refresh_triplets")).fetchone()
+            told = conn.execute(query("refresh_report")).fetchone()
+    except (psycopg.errors.InvalidParameterValue, psycopg.errors.ObjectNotInPrerequisiteState) as error:
+        raise MiningError(
+            f"Triplets cannot be made: {error.diag.message_primary}.", remedy=error.diag.message_hint
+        ) from error
     assert row is not None  # noqa: S101 - a function's result is a row
+    assert told is not None  # noqa: S101 - it has just been written
+    report = told[0]
+    if "vectors" in report:
+        progress.say(
+            f"generation {report['generation']}: {report['vectors']:,} vectors of {report['chunks']:,} chunks read, "
+            f"{report['scored']:,} pairs scored, {report['dropped']:,} false negatives dropped; "
+            f"{report['seconds']:.1f} s in all"
+        )
     return int(row[0])
 
 
@@ -60,9 +90,13 @@ def held_out_paths(conn: psycopg.Connection, source: str, paths: Iterable[str]) 
 
 
 def are_stale(conn: psycopg.Connection) -> bool:
-    """Whether chunks have come since the triplets were made."""
-    row = conn.execute(query("triplets_are_stale")).fetchone()
-    return row is not None and bool(row[0])
+    """Whether anything that the triplets follow from has changed since they were made."""
+    return bool(stale_inputs(conn))
+
+
+def stale_inputs(conn: psycopg.Connection) -> list[str]:
+    """Return what has changed: settings, exclusions, blocks, pairs, sources, chunks, places, generation."""
+    return [str(row[0]) for row in conn.execute(query("stale_inputs"))]
 
 
 def sample(
@@ -83,23 +117,3 @@ def counts(conn: psycopg.Connection) -> list[Count]:
     """Return the counts by kind, split, language and rule."""
     with conn.cursor(row_factory=class_row(Count)) as cursor:
         return cursor.execute(query("triplet_counts")).fetchall()
-
-
-def warnings(conn: psycopg.Connection, found: list[Count]) -> list[str]:
-    """Return what about these triplets would make training worse than it could be."""
-    said = []
-    training = [count for count in found if count.split == "train"]
-    total = sum(count.triplets for count in training)
-    described = sum(count.triplets for count in training if count.kind == "docstring")
-    if described < 500:
-        said.append(f"Only {described:,} docstring triplets to train on: fine-tuning wants some thousand.")
-    sources = conn.execute(query("triplet_sources")).fetchall()
-    if len(sources) > 1 and sources[0][1] > 0.8 * total:
-        said.append(f"The source {sources[0][0]} gives {sources[0][1] / total:.0%} of the training triplets.")
-    languages: dict[str, int] = {}
-    for count in training:
-        languages[count.language] = languages.get(count.language, 0) + count.triplets
-    if len(languages) > 1 and max(languages.values()) > 0.9 * total:
-        most = max(languages, key=lambda language: languages[language])
-        said.append(f"{most} gives {languages[most] / total:.0%} of the training triplets.")
-    return said

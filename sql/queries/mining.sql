@@ -14,7 +14,7 @@ SET client_connection_check_interval = '2s';
 SELECT pgembed.mining_setting('near_duplicate'), pgembed.mining_setting('pairs_min_tokens')::integer;
 
 -- name: last_pair_run
-SELECT id, mode, state, min_jaccard, min_tokens FROM pgembed.pair_runs ORDER BY id DESC LIMIT 1;
+SELECT id, state, min_jaccard, min_tokens, approximate FROM pgembed.pair_runs ORDER BY id DESC LIMIT 1;
 
 -- name: pairs_to_do
 -- Chunks without a set, sets there are, sets when everything was last compared, and sets in the queue.
@@ -25,7 +25,8 @@ SELECT (SELECT count(*) FROM pgembed.code_chunks c
        (SELECT count(*) FROM pgembed.pair_queue);
 
 -- name: reset_pairs
-TRUNCATE pgembed.candidate_pairs, pgembed.pair_queue, pgembed.jaccard_sets, pgembed.jaccard_ranks;
+TRUNCATE pgembed.candidate_pairs, pgembed.pair_queue, pgembed.jaccard_sets, pgembed.jaccard_ranks,
+         pgembed.jaccard_signatures, pgembed.crowded_buckets;
 
 -- name: begin_full_run
 INSERT INTO pgembed.pair_runs (mode, state, min_jaccard, min_tokens)
@@ -98,7 +99,8 @@ DELETE FROM pgembed.pair_queue WHERE chunk_id = ANY(%(chunk_ids)s);
 -- name: record_pair_run
 INSERT INTO pgembed.pair_runs (mode, state, min_jaccard, min_tokens, chunks, sets, pairs, seconds, finished_at)
 SELECT %(mode)s, 'finished', %(min_jaccard)s, %(min_tokens)s, %(chunks)s, count(*), %(pairs)s, %(seconds)s, now()
-  FROM pgembed.jaccard_sets;
+  FROM pgembed.jaccard_sets
+RETURNING id;
 
 -- name: count_pairs
 SELECT count(*) FROM pgembed.candidate_pairs;
@@ -116,9 +118,18 @@ SELECT path FROM unnest(%(paths)s::text[]) AS path WHERE pgembed.split_of(%(sour
 -- name: refresh_triplets
 SELECT pgembed.refresh_triplets();
 
+-- name: use_vectors
+UPDATE pgembed.mining_settings SET value = %(value)s WHERE name = 'use_vectors';
+
+-- name: refresh_report
+SELECT report FROM pgembed.triplet_state;
+
+-- name: stale_inputs
+SELECT * FROM pgembed.stale_inputs();
+
 -- name: triplet_sample
-SELECT kind, split, language, rule, positive_jaccard, negative_jaccard, anchor, positive, negative, anchor_id,
-       positive_id, negative_id
+SELECT ordinal, kind, split, language, rule, positive_jaccard, negative_jaccard, anchor, positive, negative, anchor_id,
+       positive_id, negative_id, generation_id, positive_score, negative_score
   FROM pgembed.triplets
  WHERE (%(kind)s::text IS NULL OR kind = %(kind)s)
    AND (%(split)s::text IS NULL OR split = %(split)s)
@@ -127,24 +138,49 @@ SELECT kind, split, language, rule, positive_jaccard, negative_jaccard, anchor, 
  LIMIT %(limit)s;
 
 -- name: triplet_counts
-SELECT t.kind, t.split, a.language, t.rule, count(*) AS triplets, count(DISTINCT t.anchor_id) AS anchors,
-       avg(t.positive_jaccard) AS positive_jaccard, avg(t.negative_jaccard) AS negative_jaccard
-  FROM pgembed.triplet_candidates t
-  JOIN pgembed.code_chunks a ON a.id = t.anchor_id
- GROUP BY t.kind, t.split, a.language, t.rule
- ORDER BY t.kind, t.split, triplets DESC, t.rule, a.language;
+SELECT kind, split, language, rule, count(*) AS triplets, count(DISTINCT anchor_id) AS anchors,
+       avg(positive_jaccard) AS positive_jaccard, avg(negative_jaccard) AS negative_jaccard
+  FROM pgembed.triplets
+ GROUP BY kind, split, language, rule
+ ORDER BY kind, split, triplets DESC, rule, language;
 
 -- name: triplet_sources
 -- How much each source gives to training.
 SELECT s.name, count(DISTINCT t.ordinal) AS triplets
-  FROM pgembed.triplet_candidates t
+  FROM pgembed.triplets t
   JOIN pgembed.chunk_locations l ON l.chunk_id = t.anchor_id
   JOIN pgembed.sources s ON s.id = l.source_id
  WHERE t.split = 'train'
  GROUP BY s.name
- ORDER BY triplets DESC, s.name;
+ ORDER BY triplets DESC, s.name
+ LIMIT 2;
 
--- name: triplets_are_stale
--- Whether chunks have come since the triplets were made.
-SELECT EXISTS (SELECT FROM pgembed.code_chunks c
-                WHERE NOT EXISTS (SELECT FROM pgembed.chunk_splits p WHERE p.chunk_id = c.id));
+-- name: triplet_files
+-- The file that gives most to training, what it gives, and how many files there are. Code in many files counts in each.
+SELECT s.name || '/' || f.path, f.triplets, f.files
+  FROM (SELECT l.source_id, l.path, count(DISTINCT t.ordinal) AS triplets, count(*) OVER () AS files
+          FROM pgembed.triplets t
+          JOIN pgembed.chunk_locations l ON l.chunk_id = t.anchor_id
+         WHERE t.split = 'train'
+         GROUP BY l.source_id, l.path) AS f
+  JOIN pgembed.sources s ON s.id = f.source_id
+ ORDER BY f.triplets DESC, s.name, f.path
+ LIMIT 1;
+
+-- name: triplet_anchors
+-- Docstrings that several functions carry: triplets whose anchor's text has more than so many functions, all docstring
+-- triplets, and the text that most functions have.
+SELECT coalesce(sum(a.triplets) FILTER (WHERE a.functions > %(functions)s), 0)::bigint, coalesce(sum(a.triplets), 0)::bigint,
+       (array_agg(a.anchor ORDER BY a.functions DESC, a.anchor))[1]
+  FROM (SELECT anchor, count(*) AS triplets, count(DISTINCT anchor_id) AS functions
+          FROM pgembed.triplets
+         WHERE kind = 'docstring' AND split = 'train'
+         GROUP BY anchor) AS a;
+
+-- name: triplet_copies
+-- Code triplets to train on, those of them whose positive is nearly a near-duplicate, and where that begins.
+SELECT count(t.ordinal), count(t.ordinal) FILTER (WHERE t.positive_jaccard >= s.value - %(below)s), s.value
+  FROM pgembed.mining_settings s
+  LEFT JOIN pgembed.triplets t ON t.kind = 'code' AND t.split = 'train'
+ WHERE s.name = 'near_duplicate'
+ GROUP BY s.value;

@@ -1,10 +1,16 @@
-"""Token sets put in directly."""
+"""Token sets put in directly; and a corpus with vectors."""
 
 import hashlib
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import psycopg
 import pytest
+from fixtures_chunks import add_chunks
+from fixtures_triplets import activate_vectors, corpus
+from fixtures_vectors import MadeUpEncoder
 
 
 @pytest.fixture
@@ -35,3 +41,20 @@ def add_sets(conn: psycopg.Connection) -> Callable[[Iterable[frozenset[int]]], l
         return ids
 
     return add
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> MadeUpEncoder:
+    """An encoder whose vectors follow from the texts."""
+    return MadeUpEncoder(tmp_path)
+
+
+@pytest.fixture
+def vectors(
+    conn: psycopg.Connection, database_url: str, encoder: MadeUpEncoder
+) -> dict[bytes, npt.NDArray[np.float32]]:
+    """The corpus in the database with an active generation; each chunk's vector by its sha256."""
+    chunks = corpus()
+    add_chunks(conn, chunks)
+    activate_vectors(conn, database_url, encoder)
+    return {chunk.sha256: encoder.vector(chunk.body) for chunk in chunks}

@@ -1,51 +1,16 @@
 """Splits and triplets: no leak, every row obeys its rule, and the same code gives the same rows in any order."""
 
-import random
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import psycopg
 import pytest
 from fixtures_chunks import Chunk, add_chunks
-from psycopg.rows import dict_row
+from fixtures_triplets import WORDS, Rules, assert_same, corpus, jaccard, mine, rows, settings_of, stored
 
 from pgembed.mining.pairs import find_pairs
-from pgembed.mining.triplets import are_stale, counts, refresh_triplets, sample, warnings
-
-WORDS = [f"w{a}{b}" for a in "abcdefghij" for b in "abcdefghijklmnopqrst"]
-
-
-def corpus(seed: int = 7, count: int = 260) -> list[Chunk]:
-    """Functions in some files: copies, look-alikes and strangers, most with a docstring, some standing twice."""
-    chance = random.Random(seed)  # noqa: S311 - a repeatable sample
-    centres = [frozenset(chance.sample(WORDS, 16)) for _ in range(count // 6)]
-    chunks = []
-    for number in range(count):
-        tokens = chance.choice(centres) ^ frozenset(chance.sample(WORDS, chance.randrange(9)))
-        if number % 5 == 0:  # a stranger
-            tokens = frozenset(chance.sample(WORDS, 16))
-        docstring = f"Describe what number {number % 230} does here.\n\nMore {number}." if number % 4 else None
-        chunk = Chunk(
-            tokens=tokens,
-            body=f"def f{number}():\n    return " + " + ".join(sorted(tokens)),
-            path=f"dir{number % 7}/file{number % 29}.py",
-            docstring=docstring,
-            language="go" if number % 11 == 0 else "python",
-            line=1 + number * 3,
-        )
-        chunks.append(chunk)
-        if number % 17 == 0:  # the same code in another file
-            chunks.append(Chunk(**{**vars(chunk), "path": f"elsewhere/file{number}.py"}))
-    return chunks
-
-
-def mine(conn: psycopg.Connection) -> None:
-    find_pairs(conn, min_jaccard=0.4)
-    refresh_triplets(conn)
-
-
-def rows(conn: psycopg.Connection, view: str = "triplets") -> list[dict[str, object]]:
-    with conn.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(f"SELECT * FROM pgembed.{view} ORDER BY ordinal").fetchall()
+from pgembed.mining.triplets import are_stale, counts, refresh_triplets, sample, stale_inputs
 
 
 @pytest.fixture
@@ -55,10 +20,6 @@ def mined(conn: psycopg.Connection) -> dict[int, Chunk]:
     ids = add_chunks(conn, chunks)
     mine(conn)
     return {ids[chunk.sha256]: chunk for chunk in reversed(chunks)}
-
-
-def jaccard(a: Chunk, b: Chunk) -> float:
-    return len(a.tokens & b.tokens) / len(a.tokens | b.tokens)
 
 
 def test_no_chunk_nor_near_duplicate_is_in_two_splits(conn: psycopg.Connection, mined: dict[int, Chunk]) -> None:
@@ -266,21 +227,184 @@ def test_the_anchor_is_the_first_paragraph(conn: psycopg.Connection, docstring: 
     assert conn.execute("SELECT pgembed.docstring_anchor(%s, 5)", (docstring,)).fetchone() == (anchor,)
 
 
-def test_sample_counts_and_warnings(conn: psycopg.Connection, mined: dict[int, Chunk]) -> None:
+def test_all_of_it_is_what_brute_force_gives(conn: psycopg.Connection, mined: dict[int, Chunk]) -> None:
+    expected = Rules(corpus(), settings_of(conn))
+    keys = {chunk_id: chunk.sha256 for chunk_id, chunk in mined.items()}
+    splits = conn.execute("SELECT chunk_id, split FROM pgembed.chunk_splits").fetchall()
+    assert {keys[chunk_id]: split for chunk_id, split in splits} == expected.splits
+    assert_same(stored(conn), expected.triplets())
+    assert len(stored(conn)) > 200
+
+
+def test_no_cluster_is_in_two_splits(conn: psycopg.Connection) -> None:
+    """However long the chain of near-duplicates between two chunks; not even where its middle is in no split."""
+    chains = [
+        Chunk(
+            frozenset(WORDS[at : at + 24]), f"def f{chain}_{at}(): pass", path=f"{chain}/f{at}.py", source=f"s{at % 3}"
+        )
+        for chain in range(6)
+        for at in range(chain * 30, chain * 30 + 2 * (chain + 3), 2)
+    ]
+    also_elsewhere = [replace(chunk, path=f"copy{n}.py") for n, chunk in enumerate(chains[::4])]
+    add_chunks(conn, chains + also_elsewhere)
+    conn.execute("UPDATE pgembed.mining_settings SET value = 0.3 WHERE name IN ('train_share', 'validation_share')")
+    mine(conn)
+    rules = Rules(chains + also_elsewhere, settings_of(conn))
+    splits = dict(
+        conn.execute(
+            "SELECT c.sha256, p.split FROM pgembed.chunk_splits p JOIN pgembed.code_chunks c ON c.id = p.chunk_id"
+        ).fetchall()
+    )
+    clusters = rules.clusters()
+    assert max(len(cluster) for cluster in clusters) > 5
+    assert all(len({splits[key] for key in cluster} - {None}) <= 1 for cluster in clusters)
+    of_files = [{rules.split_of_file(c.source, c.path) for c in chains if c.sha256 in cluster} for cluster in clusters]
+    assert any(len(split) > 1 for split in of_files), (
+        "a cluster whose files are in two splits, or nothing was to be done"
+    )
+    assert {split for split in splits.values() if split} > {"train"}
+
+
+def test_sample_and_counts(conn: psycopg.Connection, mined: dict[int, Chunk]) -> None:
     shown = sample(conn, kind="docstring", split="train", language="python", limit=5)
     assert len(shown) == 5
     assert {(t.kind, t.split, t.language) for t in shown} == {("docstring", "train", "python")}
-    assert any("docstring triplets" in said for said in warnings(conn, counts(conn)))
-    assert not are_stale(conn)
+    assert [t.ordinal for t in shown] == sorted(t.ordinal for t in shown)
+    assert {count.split for count in counts(conn)} == {"train", "validation", "test"}
+
+
+def test_code_that_was_not_compared_is_in_no_split(conn: psycopg.Connection, mined: dict[int, Chunk]) -> None:
+    copy = replace(next(iter(mined.values())), body="def copied(): pass", path="copy.py")
+    ids = add_chunks(conn, [copy])
+    refresh_triplets(conn)
+    placed = "SELECT split, reason FROM pgembed.chunk_splits WHERE chunk_id = %s"
+    split, reason = conn.execute(placed, (ids[copy.sha256],)).fetchone() or ()
+    assert split is None
+    assert "pgembed pairs" in reason
+    mine(conn)
+    assert "pgembed pairs" not in str(conn.execute(placed, (ids[copy.sha256],)).fetchone())
+
+
+def _add_a_chunk(conn: psycopg.Connection) -> None:
     add_chunks(conn, [Chunk(frozenset({"new"}), "def new(): pass")])
+
+
+def _delete_a_chunk(conn: psycopg.Connection) -> None:
+    conn.execute("DELETE FROM pgembed.code_chunks WHERE id = (SELECT min(anchor_id) FROM pgembed.triplets)")
+
+
+def _move_a_file(conn: psycopg.Connection) -> None:
+    conn.execute("ALTER TABLE pgembed.chunk_locations DROP CONSTRAINT chunk_locations_source_id_path_fkey")
+    conn.execute("UPDATE pgembed.chunk_locations SET path = 'moved.py' WHERE path = 'dir1/file1.py'")
+
+
+def _find_all_pairs_again(conn: psycopg.Connection) -> None:
+    find_pairs(conn, min_jaccard=0.4, full=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "inputs"),
+    [
+        (_add_a_chunk, {"chunks", "places"}),
+        (_delete_a_chunk, {"chunks", "places"}),
+        (_move_a_file, {"places"}),
+        (_find_all_pairs_again, {"pairs"}),
+        ("UPDATE pgembed.sources SET name = 'there'", {"sources"}),
+        ("UPDATE pgembed.mining_settings SET value = 2 WHERE name = 'length_ratio'", {"settings"}),
+        ("UPDATE pgembed.mining_exclusions SET enabled = false WHERE name = 'stubs'", {"exclusions"}),
+        ("INSERT INTO pgembed.mining_exclusions VALUES ('a', 'path', '^x', 'y')", {"exclusions"}),
+        ("SELECT pgembed.block_triplet(1, 'bad')", {"blocks"}),
+        ("SELECT pgembed.block_chunk((SELECT min(id) FROM pgembed.code_chunks), 'bad')", {"blocks"}),
+    ],
+)
+def test_triplets_are_stale_when_what_they_follow_from_has_changed_and_only_then(
+    conn: psycopg.Connection,
+    mined: dict[int, Chunk],
+    change: str | Callable[[psycopg.Connection], None],
+    inputs: set[str],
+) -> None:
+    assert not are_stale(conn)
+    find_pairs(conn, min_jaccard=0.4)  # nothing new
+    conn.execute("UPDATE pgembed.mining_settings SET value = value")
+    assert stale_inputs(conn) == []
+    if isinstance(change, str):
+        conn.execute(change)
+    else:
+        change(conn)
+    assert set(stale_inputs(conn)) == inputs
+    assert are_stale(conn)
+    mine(conn)
+    assert not are_stale(conn)
+
+
+def test_an_empty_database_is_not_stale_and_new_code_in_it_is(conn: psycopg.Connection) -> None:
+    assert not are_stale(conn)
+    _add_a_chunk(conn)
     assert are_stale(conn)
 
 
-def test_the_first_hundred_come_through_indexes(conn: psycopg.Connection, mined: dict[int, Chunk]) -> None:
-    """A plan that sorts or hashes everything would make LIMIT wait for all."""
-    for method in ("seqscan", "bitmapscan", "hashjoin", "mergejoin", "sort"):
-        conn.execute(f"SET enable_{method} = off")
-    plan = conn.execute("EXPLAIN SELECT * FROM pgembed.triplets ORDER BY ordinal LIMIT 100").fetchall()
-    nodes = [line.split("->")[-1].strip() for (line,) in plan]
-    assert [node for node in nodes if node.startswith(("Sort ", "Hash", "Seq Scan"))] == []
-    assert any("triplet_candidates_pkey" in node for node in nodes)
+def test_two_refreshes_at_once_come_one_after_the_other(
+    conn: psycopg.Connection, database_url: str, mined: dict[int, Chunk]
+) -> None:
+    before = stored(conn)
+    with psycopg.connect(database_url) as first, psycopg.connect(database_url) as second:
+        first.execute("SELECT pgembed.refresh_triplets()")
+        second.execute("SET lock_timeout = '200ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            second.execute("SELECT pgembed.refresh_triplets()")
+        second.rollback()
+        first.commit()
+        second.execute("SELECT pgembed.refresh_triplets()")
+    assert stored(conn) == before
+
+
+@pytest.fixture
+def many(conn: psycopg.Connection) -> int:
+    """Some 2,000 triplets, many marks of other code, and statistics as autovacuum makes them; how many triplets."""
+    add_chunks(conn, corpus(count=1300))
+    conn.execute(
+        """INSERT INTO pgembed.chunk_blocks (sha256, reason)
+           SELECT sha256(i::text::bytea), 'other code' FROM generate_series(1, 3000) AS i"""
+    )
+    conn.execute(
+        """INSERT INTO pgembed.triplet_blocks (kind, anchor, positive, negative, reason)
+           SELECT 'code', sha256, sha256, sha256, 'other code' FROM pgembed.chunk_blocks"""
+    )
+    mine(conn)
+    conn.execute("ANALYZE")
+    return len(stored(conn))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM pgembed.triplets LIMIT 100",
+        "SELECT * FROM pgembed.triplets ORDER BY ordinal LIMIT 100",
+        "DECLARE reading CURSOR FOR SELECT * FROM pgembed.triplets ORDER BY ordinal",
+        "DECLARE reading CURSOR FOR SELECT * FROM pgembed.triplets_docstring WHERE split = 'train' ORDER BY ordinal",
+    ],
+)
+def test_the_first_rows_come_through_indexes(conn: psycopg.Connection, many: int, statement: str) -> None:
+    """A plan that sorts or hashes everything would make the first row wait for all."""
+    assert many > 1800
+    plan = [line for (line,) in conn.execute(f"EXPLAIN {statement}")]
+    nodes = [line.split("->")[-1].strip() for line in plan if "cost=" in line]
+    assert [
+        node for node in nodes if node.startswith(("Sort", "Incremental Sort", "Hash", "Materialize", "Bitmap"))
+    ] == []
+    read_in_full = [node for node in nodes if node.startswith("Seq Scan")]
+    if "ORDER BY" in statement:
+        assert read_in_full == []
+        in_order = ("Index Scan using triplet_candidates_pkey", "Index Scan using triplet_candidates_kind_idx")
+        assert [node for node in nodes if node.startswith(in_order)]
+    else:
+        assert [n for n in read_in_full if " on triplet_candidates " not in n] == []
+    assert sum("Index Scan using code_chunks_pkey" in node for node in nodes) == 3
+
+
+def test_a_hundred_rows_are_read_for_a_hundred(conn: psycopg.Connection, many: int) -> None:
+    plan = [
+        line for (line,) in conn.execute("EXPLAIN ANALYZE SELECT * FROM pgembed.triplets ORDER BY ordinal LIMIT 100")
+    ]
+    [read] = [line for line in plan if " on triplet_candidates " in line]
+    assert "rows=100" in read.split("actual")[1]
