@@ -89,6 +89,11 @@ def held_out_paths(conn: psycopg.Connection, source: str, paths: Iterable[str]) 
     return {row[0] for row in conn.execute(query("held_out_paths"), {"source": source, "paths": list(paths)})}
 
 
+def held_out_anchors(conn: psycopg.Connection, source: str, *, limit: int) -> list[str]:
+    """Return descriptions of held-out functions of a source, in the triplets' fixed order."""
+    return [row[0] for row in conn.execute(query("held_out_anchors"), {"source": source, "limit": limit})]
+
+
 def are_stale(conn: psycopg.Connection) -> bool:
     """Whether anything that the triplets follow from has changed since they were made."""
     return bool(stale_inputs(conn))

@@ -115,6 +115,17 @@ ANALYZE pgembed.candidate_pairs;
 -- Of these paths of a source, the ones whose code is kept for measuring.
 SELECT path FROM unnest(%(paths)s::text[]) AS path WHERE pgembed.split_of(%(source)s, path) = 'test';
 
+-- name: held_out_anchors
+-- Descriptions of held-out functions of one source, each once, in the order of the triplets.
+SELECT t.anchor
+  FROM pgembed.triplets t
+ WHERE t.kind = 'docstring' AND t.split = 'test'
+   AND EXISTS (SELECT FROM pgembed.chunk_locations l JOIN pgembed.sources s ON s.id = l.source_id
+                WHERE l.chunk_id = t.anchor_id AND s.name = %(source)s)
+ GROUP BY t.anchor
+ ORDER BY min(t.ordinal)
+ LIMIT %(limit)s;
+
 -- name: refresh_triplets
 SELECT pgembed.refresh_triplets();
 

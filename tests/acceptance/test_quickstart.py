@@ -173,6 +173,22 @@ def test_with_too_little_to_learn_from_the_base_model_answers(start: Start, data
         assert conn.execute("SELECT count(*) FROM pgembed.training_runs").fetchone() == (0,)
 
 
+def test_a_second_source_is_searched_by_its_own_questions(start: Start, database_url: str, tmp_path: Path) -> None:
+    first = json.loads(_finish(start(database_url, "--json")))
+    other = tmp_path / "other"
+    shutil.copytree(Path(json.__file__).parents[1] / "tkinter", other, ignore=shutil.ignore_patterns("test*"))
+    second = json.loads(_finish(start(database_url, "--json", path=other)))
+    with psycopg.connect(database_url) as conn:
+        row = conn.execute("SELECT count(*) FROM pgembed.code_chunks").fetchone()
+    assert row is not None
+    assert row[0] > first["chunks"] + 100
+    # whichever model won, the generation that answers has every chunk of both
+    assert second["generation"]["row_count"] == row[0]
+    hits = [hit for search in second["searches"] for hit in search["hits"]]
+    assert {hit["source"] for hit in hits} == {"other"}
+    assert not {search["query"] for search in first["searches"]} & {search["query"] for search in second["searches"]}
+
+
 def test_wrong_paths_are_wrong_usage_and_an_empty_folder_is_an_error(
     start: Start, database_url: str, tmp_path: Path
 ) -> None:

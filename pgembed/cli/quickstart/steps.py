@@ -28,7 +28,7 @@ from pgembed.cli.quickstart.plan import (
     measure_gflops,
     standard_library,
 )
-from pgembed.cli.quickstart.samples import sample_queries
+from pgembed.cli.quickstart.samples import COUNT, STANDARD_LIBRARY, sample_queries
 from pgembed.cli.triplets import print_triplet
 from pgembed.config import settings
 from pgembed.corpus.ingest import ingest
@@ -37,6 +37,7 @@ from pgembed.corpus.walk import Candidate, candidates
 from pgembed.db import migrations
 from pgembed.db.connection import connect, describe, resolve
 from pgembed.db.embedded import EmbeddedServer
+from pgembed.db.sql import query
 from pgembed.encoders.artefact import Manifest
 from pgembed.encoders.onnx_encoder import OnnxEncoder
 from pgembed.errors import CorpusError, EvaluationError, PgembedError
@@ -46,7 +47,7 @@ from pgembed.evaluation.evaluate import evaluate_dataset
 from pgembed.evaluation.held_out import HeldOut, read_held_out
 from pgembed.evaluation.store import Comparison, Evaluation, compare_evaluations
 from pgembed.mining.pairs import find_pairs
-from pgembed.mining.triplets import are_stale, counts, held_out_paths, refresh_triplets, sample
+from pgembed.mining.triplets import are_stale, counts, held_out_anchors, held_out_paths, refresh_triplets, sample
 from pgembed.training.export import export_encoder, intact_export
 from pgembed.training.loop import train
 from pgembed.training.options import TrainingOptions
@@ -138,11 +139,11 @@ class Quickstart:
                 if tuned is None:
                     self._answer_with_base(conn, dsn, base)
                 else:
-                    filled = self._reindex(dsn, tuned)
+                    filled = self._reindex(dsn, tuned.path)
                     after = self._measure(conn, "measure the fine-tuned model", self._encoder(tuned), datasets)
                     self.outcome.comparisons = [compare_evaluations(a, b) for a, b in zip(before, after, strict=True)]
                     self._decide(conn, dsn, base, filled)
-                self._search(conn, datasets)
+                self._search(conn)
         self.outcome.plan, self.outcome.steps = self.plan, self.ledger.steps
         self.outcome.seconds = time.monotonic() - started
         return self.outcome
@@ -245,6 +246,10 @@ class Quickstart:
             if left_out:
                 step.note += f"; {left_out:,} items left out, with reasons in pgembed.rejected_items"
         self.outcome.source, self.outcome.chunks = report.source, report.chunks
+        row = conn.execute(query("count_chunks")).fetchone()
+        others = (row[0] if row else 0) - report.chunks
+        if others > 0:
+            self._say(f"    The database holds {others:,} chunks of other sources, which are embedded as well.")
 
     def _mine(self, conn: Connection) -> None:
         with self._step("pairs and triplets", "chunks") as step:
@@ -323,9 +328,9 @@ class Quickstart:
             "export the fine-tuned model", result.checkpoint, settings().models_dir / label, f"run-{result.run_id}"
         )
 
-    def _reindex(self, dsn: str, artefact: Manifest) -> ReindexResult:
-        with self._step("reindex --batch 512", "chunks") as step:
-            result = reindex(dsn, artefact.path, batch=512, progress=self.progress)
+    def _reindex(self, dsn: str, artefact: Path, name: str = "reindex --batch 512") -> ReindexResult:
+        with self._step(name, "chunks") as step:
+            result = reindex(dsn, artefact, batch=512, progress=self.progress)
             step.skipped = not (result.embedded or result.index_seconds)
             step.amount, step.rate = result.rows, result.chunks_per_second
             step.note = f"generation {result.generation_id}: {result.rows:,} vectors"
@@ -353,7 +358,10 @@ class Quickstart:
                 f"The fine-tuned model is better than the base ({said}), but not than the active one "
                 f"({rival.encoder}: {rival.mean(GATE_METRIC):.3f}), which stays."
             )
-            self.outcome.generation = get_generation(conn, active_id(conn) or tuned.generation_id)
+            active = get_generation(conn, active_id(conn) or tuned.generation_id)
+            # it has no vectors yet of what was ingested in this run
+            self._reindex(dsn, Path(active.onnx_path), "reindex the active generation")
+            self.outcome.generation = get_generation(conn, active.id)
         else:
             sure = "" if gain.better else "; with so few queries that may be chance"
             self.outcome.verdict = f"The fine-tuned model is better ({said}{sure}) and answers searches."
@@ -377,7 +385,7 @@ class Quickstart:
 
     def _answer_with_base(self, conn: Connection, dsn: str, base: Manifest) -> None:
         self._say(self.outcome.verdict)
-        self._activate(conn, self._reindex(dsn, base).generation_id)
+        self._activate(conn, self._reindex(dsn, base.path, "reindex with the base model").generation_id)
 
     def _activate(self, conn: Connection, generation_id: int) -> None:
         with self._step("activate") as step:
@@ -386,13 +394,19 @@ class Quickstart:
             step.note = f"generation {generation_id} answers searches"
         self.outcome.generation = get_generation(conn, generation_id)
 
-    def _search(self, conn: Connection, datasets: list[Dataset]) -> None:
+    def _search(self, conn: Connection) -> None:
         generation = self.outcome.generation
         assert generation is not None  # noqa: S101 - every way through the decision sets it
         encoder = encoder_of(generation)
+        source = self.outcome.source
+        queries = (
+            list(STANDARD_LIBRARY)
+            if self.is_standard_library
+            else sample_queries(held_out_anchors(conn, source, limit=COUNT))
+        )
         with self._step("search", "searches") as step:
-            for text in sample_queries(self.is_standard_library, datasets):
-                hits = search(conn, encoder, text, k=_HITS, generation_id=generation.id)
+            for text in queries:
+                hits = search(conn, encoder, text, k=_HITS, source=source, generation_id=generation.id)
                 self.outcome.searches.append((text, hits))
             step.amount = len(self.outcome.searches)
             step.note = f"{step.amount} searches in generation {generation.id}"
