@@ -20,7 +20,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from pgembed.db.binary_copy import bad_rows
-from pgembed.db.connection import connect, resolve
+from pgembed.db.connection import connect, register_vectors, resolve
 from pgembed.db.migrations import require_current
 from pgembed.db.sql import query
 from pgembed.encoders.artefact import Manifest
@@ -364,9 +364,7 @@ def _noting_errors(conn: Connection, generation_id: int) -> Iterator[None]:
 
 
 def _prepare_sessions(*connections: Connection) -> None:
-    from pgvector.psycopg import register_vector
-
     for conn in connections:
-        register_vector(conn)
+        register_vectors(conn)
         conn.execute(query("use_vector_path"), {})
         conn.execute(query("long_running_session"))

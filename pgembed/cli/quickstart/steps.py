@@ -70,7 +70,6 @@ class Outcome:
 
     source: str
     plan: Plan
-    base: str
     seconds: float = 0.0
     """Of this run; what earlier runs took is in the steps."""
     steps: dict[str, Step] = field(default_factory=dict)
@@ -82,7 +81,6 @@ class Outcome:
     generation: Generation | None = None
     """The one that answers searches at the end."""
     searches: list[tuple[str, list[Hit]]] = field(default_factory=list)
-    dsn: str = ""
     is_embedded: bool = True
 
 
@@ -112,7 +110,7 @@ class Quickstart:
         identity = "\0".join([str(self.root), plan.name, base, describe(resolve(dsn)) if dsn else ""])
         self.folder = settings().home / "quickstart"
         self.ledger = Ledger.open(self.folder / f"{sha256(identity.encode()).hexdigest()[:16]}.json")
-        self.outcome = Outcome(self.root.name, plan, base, is_embedded=dsn is None)
+        self.outcome = Outcome(self.root.name, plan, is_embedded=dsn is None)
         self.number = 0
 
     def run(self) -> Outcome:
@@ -222,7 +220,6 @@ class Quickstart:
             applied = migrations.upgrade(dsn)
             schema = f"revisions {', '.join(applied)} applied" if applied else "the schema is there"
             step.note = f"{step.note}; {schema}".removeprefix("; ")
-        self.outcome.dsn = dsn
         return dsn
 
     def _ingest(self, conn: Connection, files: list[Candidate]) -> None:
