@@ -199,3 +199,8 @@ def test_wrong_paths_are_wrong_usage_and_an_empty_folder_is_an_error(
     empty = start(database_url, path=tmp_path / "empty")
     assert "no file of code" in empty.communicate()[1]
     assert empty.returncode == 1
+    unknown = start(database_url, "--base", "nosuch")
+    out, err = unknown.communicate()
+    assert "'nosuch' is neither a preset" in err
+    assert unknown.returncode == 1
+    assert "ingest" not in out

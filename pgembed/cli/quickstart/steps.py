@@ -48,7 +48,7 @@ from pgembed.evaluation.held_out import HeldOut, read_held_out
 from pgembed.evaluation.store import Comparison, Evaluation, compare_evaluations
 from pgembed.mining.pairs import find_pairs
 from pgembed.mining.triplets import are_stale, counts, held_out_anchors, held_out_paths, refresh_triplets, sample
-from pgembed.training.export import export_encoder, intact_export
+from pgembed.training.export import export_encoder, intact_export, resolve_spec
 from pgembed.training.loop import train
 from pgembed.training.options import TrainingOptions
 from pgembed.training.precision import resolve_precision
@@ -102,8 +102,9 @@ class Quickstart:
         self.exclude = STANDARD_LIBRARY_EXCLUDES if path is None else ()
         self.plan = plan
         self.base = base
+        resolve_spec(base)  # a name that is none, and a broken data set, must not cost the way to where they are used
         self.given_dsn = dsn
-        self.outside = [read_beir(folder) for folder in datasets]  # at once: a broken one must not cost the way there
+        self.outside = [read_beir(folder) for folder in datasets]
         self.out: Console = errors if quiet else console
         self.quiet = quiet
         self.progress = show_progress()
