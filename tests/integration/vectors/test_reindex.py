@@ -17,6 +17,7 @@ import pytest
 from fixtures_vectors import MadeUpEncoder, add_code, assert_complete, stored_vectors
 
 from pgembed.db.connection import connect
+from pgembed.db.migrations import upgrade
 from pgembed.encoders.onnx_encoder import OnnxEncoder
 from pgembed.errors import GenerationError
 from pgembed.vectors import reindex as reindex_module
@@ -54,6 +55,18 @@ def test_every_chunk_gets_its_own_vector_once(
     assert (again.generation_id, again.kind, again.embedded) == (result.generation_id, "incremental", 0)
     assert len(encoder.asked) == 50
     assert active_id(conn) is None
+
+
+def test_pgvector_may_stand_in_any_schema(empty_database_url: str, encoder: MadeUpEncoder) -> None:
+    with psycopg.connect(empty_database_url, autocommit=True) as admin:
+        admin.execute('CREATE SCHEMA "Odd Extensions"')
+        admin.execute('CREATE EXTENSION vector SCHEMA "Odd Extensions"')
+    upgrade(empty_database_url)
+    with connect(empty_database_url, vectors=True) as conn:
+        add_code(conn, _texts(20))
+        result = reindex_with(empty_database_url, encoder, activate=True)
+        assert (result.state, result.rows) == ("active", 20)
+        assert search(conn, encoder, _texts(1)[0], k=1)
 
 
 @pytest.mark.parametrize("method", METHODS)
