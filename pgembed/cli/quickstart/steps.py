@@ -16,18 +16,11 @@ from typing import Any
 import psycopg
 from rich.console import Console
 
-from pgembed.cli.common import console, errors, printable, processors, seconds, show_progress
+from pgembed.cli.common import console, errors, processors, seconds, show_progress
+from pgembed.cli.quickstart.announcement import Announcement
+from pgembed.cli.quickstart.decision import GATE_METRIC, decide
 from pgembed.cli.quickstart.ledger import Ledger, Step
-from pgembed.cli.quickstart.plan import (
-    PLANS,
-    STANDARD_LIBRARY_EXCLUDES,
-    Plan,
-    choose_files,
-    estimate_seconds,
-    fit,
-    measure_gflops,
-    standard_library,
-)
+from pgembed.cli.quickstart.plan import STANDARD_LIBRARY_EXCLUDES, Plan, choose_files, standard_library
 from pgembed.cli.quickstart.samples import COUNT, STANDARD_LIBRARY, sample_queries
 from pgembed.cli.triplets import print_triplet
 from pgembed.config import settings
@@ -51,12 +44,10 @@ from pgembed.mining.triplets import are_stale, counts, held_out_anchors, held_ou
 from pgembed.training.export import export_encoder, intact_export, resolve_spec
 from pgembed.training.loop import train
 from pgembed.training.options import TrainingOptions
-from pgembed.training.precision import resolve_precision
 from pgembed.vectors.generations import Generation, activate, active_id, get_generation
 from pgembed.vectors.reindex import ReindexResult, reindex
 from pgembed.vectors.search import Hit, encoder_of, search
 
-GATE_METRIC = "ndcg@10"
 # Fewer triplets teach little, and more than a few rounds over the same ones teach them by heart.
 _LEAST_TRIPLETS, _MOST_ROUNDS = 200, 4
 _HITS = 3
@@ -163,37 +154,10 @@ class Quickstart:
             yield
 
     def _announce(self, files: list[Candidate]) -> None:
-        total_bytes = sum(item.size_bytes for item in files)
-        gflops = measure_gflops()
-        bf16 = resolve_precision("auto") == "bf16"
-        if self.ledger.plan is not None:
-            self.plan = self.ledger.plan
-        elif self.plan.name == "default":
-            self.plan = fit(self.plan, total_bytes, gflops, bf16=bf16)
-        self.ledger.plan = self.plan
-        texts = sum(len(dataset.documents) + len(dataset.queries) for dataset in self.outside)
-        expected = estimate_seconds(self.plan, total_bytes, gflops, bf16=bf16, more_texts=texts)
-        sample_bytes = min(total_bytes, self.plan.corpus_bytes or total_bytes)
-        part = "all of it" if sample_bytes == total_bytes else "a fixed sample of it"
-        self._say(
-            f"{printable(str(self.root))}: {len(files):,} files of code; {part}, {sample_bytes / 1e6:.1f} MB, is used. "
-            f"On this machine ({processors()} processors, {gflops:,.0f} GFLOP/s) that takes about {seconds(expected)}."
-        )
-        others = {
-            name: estimate_seconds(other, total_bytes, gflops, bf16=bf16, more_texts=texts)
-            for name, other in PLANS.items()
-        }
-        about = {
-            "quick": "less code, fewer steps of training, fewer queries and so wide intervals",
-            "default": "neither option: a sample of the code",
-            "thorough": "all the code, a longer training, more queries",
-        }
-        for name, other in PLANS.items():
-            if other.name != self.plan.name:
-                option = "" if name == "default" else f"--{name}: "
-                self._say(f"  {option}{about[name]}; about {seconds(others[name])}")
-        if self.ledger.finished:
-            self._say(f"An earlier run has finished: {', '.join(self.ledger.finished)}. What is done is skipped.")
+        announcement = Announcement(str(self.root), files, self.plan, self.ledger, self.outside)
+        self.plan = self.ledger.plan = announcement.plan
+        for line in announcement.lines():
+            self._say(line)
         if self.given_dsn is None and settings().dsn:
             self._say('PGEMBED_DSN is set, but the quickstart uses its own server; to use yours: --dsn "$PGEMBED_DSN"')
         self._say("Ctrl-C at any point loses nothing: the same command goes on.")
@@ -342,28 +306,17 @@ class Quickstart:
 
     def _decide(self, conn: Connection, dsn: str, base: Manifest, tuned: ReindexResult) -> None:
         """Activate the fine-tuned generation if it measures better than the base, and than what answers now."""
-        own, outside = self.outcome.comparisons[0], self.outcome.comparisons[1:]
-        gain = own.tests[GATE_METRIC]
-        said = _difference(own)
-        worse = [_difference(comparison) for comparison in outside if comparison.tests[GATE_METRIC].worse]
-        rival = self._rival(conn, own)
-        if gain.difference <= 0 or worse:
-            why = f"it is worse on data from outside ({'; '.join(worse)}; {said})" if worse else f"{said} is no gain"
-            self.outcome.verdict = f"The fine-tuned model was not activated: {why}. The base model answers."
+        decision = decide(self.outcome.comparisons, self._rival(conn, self.outcome.comparisons[0]))
+        self.outcome.verdict = decision.verdict
+        if decision.answers == "base":
             self._answer_with_base(conn, dsn, base)
-        elif rival is not None and rival.mean(GATE_METRIC) >= own.candidate.mean(GATE_METRIC):
-            self.outcome.verdict = (
-                f"The fine-tuned model is better than the base ({said}), but not than the active one "
-                f"({rival.encoder}: {rival.mean(GATE_METRIC):.3f}), which stays."
-            )
+        elif decision.answers == "tuned":
+            self._activate(conn, tuned.generation_id)
+        else:
             active = get_generation(conn, active_id(conn) or tuned.generation_id)
             # it has no vectors yet of what was ingested in this run
             self._reindex(dsn, Path(active.onnx_path), "reindex the active generation")
             self.outcome.generation = get_generation(conn, active.id)
-        else:
-            sure = "" if gain.better else "; with so few queries that may be chance"
-            self.outcome.verdict = f"The fine-tuned model is better ({said}{sure}) and answers searches."
-            self._activate(conn, tuned.generation_id)
 
     def _rival(self, conn: Connection, own: Comparison) -> Evaluation | None:
         """Measure the active generation's encoder where it is a third one, on the same held-out code."""
@@ -416,8 +369,3 @@ class Quickstart:
 
     def _say(self, text: str, *, markup: bool = False) -> None:
         self.out.print(text, markup=markup)
-
-
-def _difference(comparison: Comparison) -> str:
-    test = comparison.tests[GATE_METRIC]
-    return f"{comparison.candidate.dataset}: {GATE_METRIC} {test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}]"
