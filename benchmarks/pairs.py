@@ -107,12 +107,11 @@ def ours(conn: psycopg.Connection, threshold: float, jobs: int, *, approximate: 
     mining._ESTIMATED_FROM = sys.maxsize  # the estimate before a long run is not part of it
     original = mining._Run._prepare
 
-    def timed(self: mining._Run, *, queued: bool) -> int:
+    def timed(self: mining._Run, new: int, *, queued: bool) -> None:
         nonlocal prepared
         began = time.perf_counter()
-        made = original(self, queued=queued)
+        original(self, new, queued=queued)
         prepared += time.perf_counter() - began
-        return made
 
     mining._Run._prepare = timed  # type: ignore[method-assign]
     try:

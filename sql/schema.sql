@@ -390,6 +390,36 @@ END $_$;
 COMMENT ON FUNCTION pgembed.explain_triplet(ordinal bigint) IS 'Why is this triplet here? In words, by its ordinal';
 
 --
+-- Name: forget_all_chunks(); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.forget_all_chunks() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+BEGIN
+    DELETE FROM candidate_pairs;
+    DELETE FROM jaccard_sets;
+    RETURN NULL;
+END $$;
+
+--
+-- Name: forget_deleted_chunks(); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.forget_deleted_chunks() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+BEGIN
+    DELETE FROM candidate_pairs p WHERE p.chunk_a IN (SELECT g.id FROM gone g);
+    DELETE FROM candidate_pairs p WHERE p.chunk_b IN (SELECT g.id FROM gone g);
+    DELETE FROM jaccard_sets s WHERE s.chunk_id IN (SELECT g.id FROM gone g);
+    RETURN NULL;
+END $$;
+
+--
 -- Name: forget_token_set(); Type: FUNCTION; Schema: pgembed; Owner: -
 --
 
@@ -583,7 +613,7 @@ CREATE FUNCTION pgembed.jaccard_estimate(min_jaccard integer, min_tokens integer
 DECLARE
     t         CONSTANT integer := min_jaccard;
     gap       CONSTANT double precision := (1000 - t) / (1000.0 + t);
-    log_width CONSTANT double precision := ln(1000.0 / least(t, 999));
+    width     CONSTANT double precision := ln(1000.0 / least(t, 999)) / 3;
     began     timestamptz;
     halved    boolean;
 BEGIN
@@ -597,14 +627,13 @@ BEGIN
     SELECT d.token_id, row_number() OVER (ORDER BY t.document_frequency NULLS FIRST, d.token_id)::integer AS rank
       FROM (SELECT DISTINCT unnest(s.token_ids) AS token_id FROM pg_temp.sample_chunks s) AS d
       LEFT JOIN tokens t ON t.id = d.token_id;
-    ALTER TABLE pg_temp.sample_ranks ADD COLUMN sketch bit(256);
-    UPDATE pg_temp.sample_ranks SET sketch = set_bit(repeat('0', 256)::bit(256), hashint4(rank) & 255, 1);
     ANALYZE pg_temp.sample_ranks;
     CREATE TEMPORARY TABLE sample_sets (LIKE jaccard_sets INCLUDING INDEXES) ON COMMIT DROP;
     INSERT INTO pg_temp.sample_sets (chunk_id, n, ranks, prefix, members, sketch)
     SELECT x.id, x.n, x.ranks, x.ranks[1 : x.n - (t * x.n + 999) / 1000 + 1],
            CASE WHEN x.n <= 16000 THEN ('{' || array_to_string(x.ranks, ':1,') || ':1}/1000000000')::sparsevec END, x.sketch
-      FROM (SELECT m.id, count(*)::integer AS n, array_agg(r.rank ORDER BY r.rank) AS ranks, bit_xor(r.sketch) AS sketch
+      FROM (SELECT m.id, count(*)::integer AS n, array_agg(r.rank ORDER BY r.rank) AS ranks, 
+                   bit_xor(1::bit(256) << (hashint4(r.rank) & 255)) AS sketch
               FROM (SELECT s.id, unnest(s.token_ids) AS token_id FROM pg_temp.sample_chunks s) AS m
               JOIN pg_temp.sample_ranks r ON r.token_id = m.token_id
              GROUP BY m.id) AS x;
@@ -615,25 +644,26 @@ BEGIN
     -- as jaccard_join has them
     began := clock_timestamp();
     CREATE TEMPORARY TABLE sample_larger ON COMMIT DROP AS
-    SELECT s.chunk_id, c.place % 2 = 0 AS half, s.n, s.sketch, p.rank, s.n * gap + 1e-6 AS allowance,
-           (t * s.n + 999) / 1000 AS least_n,
-           ((s.n - p.position + 1) * (1000 + t) - t * s.n) / t AS most_n,
-           floor(ln(s.n::float8) / log_width + 1e-9)::integer - d.down AS bucket
+    SELECT s.chunk_id, c.place % 2 = 0 AS half, s.n, s.sketch, p.rank, floor(ln(s.n::float8) / width)::integer AS bucket,
+           ((s.n - p.position::integer + 1) * (1000 + t) - t * s.n) / t AS most_n
       FROM pg_temp.sample_sets s JOIN pg_temp.sample_chunks c ON c.id = s.chunk_id
-     CROSS JOIN (VALUES (0), (1)) AS d(down)
      CROSS JOIN LATERAL unnest(s.prefix) WITH ORDINALITY AS p(rank, position)
      WHERE s.n >= min_tokens
      ORDER BY p.rank;
     GET DIAGNOSTICS prefix_rows = ROW_COUNT;
     CREATE TEMPORARY TABLE sample_smaller ON COMMIT DROP AS
-    SELECT s.chunk_id, c.place % 2 = 0 AS half, s.n, s.sketch, p.rank, s.n * gap AS allowance,
-           ((s.n - p.position + 1) * (1000 + t) - t * s.n) / t AS most_n,
-           floor(ln(s.n::float8) / log_width + 1e-9)::integer AS bucket
-      FROM pg_temp.sample_sets s JOIN pg_temp.sample_chunks c ON c.id = s.chunk_id
-     CROSS JOIN LATERAL unnest(s.ranks[1 : s.n - (2 * t * s.n + 999 + t) / (1000 + t) + 1])
-                        WITH ORDINALITY AS p(rank, position)
-     WHERE s.n >= min_tokens
-     ORDER BY p.rank;
+    SELECT s.chunk_id, s.half, s.n, s.sketch, s.rank, s.most_n, s.bucket + d.up AS bucket
+      FROM (SELECT s.chunk_id, c.place % 2 = 0 AS half, s.n, s.sketch, p.rank, m.most_n,
+                   floor(ln(s.n::float8) / width)::integer AS bucket,
+                   floor(ln(greatest(m.most_n, 1)::float8) / width)::integer AS last_bucket
+              FROM pg_temp.sample_sets s JOIN pg_temp.sample_chunks c ON c.id = s.chunk_id
+             CROSS JOIN LATERAL unnest(s.ranks[1 : s.n - (2 * t * s.n + 999 + t) / (1000 + t) + 1])
+                                WITH ORDINALITY AS p(rank, position)
+             CROSS JOIN LATERAL (
+                   SELECT least(s.n * 1000 / t, ((s.n - p.position::integer + 1) * (1000 + t) - t * s.n) / t) AS most_n) AS m
+             WHERE s.n >= min_tokens
+             ORDER BY p.rank) AS s
+      JOIN (VALUES (0), (1), (2), (3), (4)) AS d(up) ON s.bucket + d.up <= s.last_bucket;
     prefix_s := extract(epoch FROM clock_timestamp() - began);
     ANALYZE pg_temp.sample_larger, pg_temp.sample_smaller;
     SELECT coalesce(sum(a.rows * b.rows), 0), coalesce(sum(a.half * b.half), 0) INTO joined, half_joined
@@ -648,9 +678,9 @@ BEGIN
         INSERT INTO pg_temp.sample_candidates
         SELECT DISTINCT least(a.chunk_id, b.chunk_id), greatest(a.chunk_id, b.chunk_id)
           FROM pg_temp.sample_larger a JOIN pg_temp.sample_smaller b ON a.rank = b.rank AND a.bucket = b.bucket
-         WHERE b.n >= a.least_n AND b.n <= a.most_n AND a.n <= b.most_n
+         WHERE a.n <= b.most_n AND b.n <= a.most_n
            AND (b.n < a.n OR b.n = a.n AND b.chunk_id < a.chunk_id)
-           AND (a.sketch <~> b.sketch) <= a.allowance + b.allowance
+           AND (a.sketch <~> b.sketch) <= (a.n + b.n) * gap + 1e-6
            AND (a.half AND b.half OR NOT halved);
         GET DIAGNOSTICS candidates = ROW_COUNT;
         IF halved THEN
@@ -660,10 +690,8 @@ BEGIN
     END LOOP;
     join_s := extract(epoch FROM clock_timestamp() - began);
     ANALYZE pg_temp.sample_candidates;
-    -- with indexes and foreign keys as candidate_pairs has them: to store a pair takes ten times as long as to count it
-    CREATE TEMPORARY TABLE sample_pairs (LIKE candidate_pairs INCLUDING INDEXES,
-                                         FOREIGN KEY (chunk_a) REFERENCES pg_temp.sample_sets,
-                                         FOREIGN KEY (chunk_b) REFERENCES pg_temp.sample_sets) ON COMMIT DROP;
+    -- with the indexes of candidate_pairs
+    CREATE TEMPORARY TABLE sample_pairs (LIKE candidate_pairs INCLUDING INDEXES) ON COMMIT DROP;
     began := clock_timestamp();
     INSERT INTO pg_temp.sample_pairs
     SELECT c.x, c.y, v.common::integer, v.common / (v.total - v.common)
@@ -710,36 +738,40 @@ CREATE FUNCTION pgembed.jaccard_join(min_jaccard integer, min_tokens integer, lo
     AS $$
 #variable_conflict use_column
 DECLARE
-    t         CONSTANT integer := min_jaccard;
-    gap       CONSTANT double precision := (1000 - t) / (1000.0 + t);
-    log_width CONSTANT double precision := ln(1000.0 / least(t, 999));
+    t     CONSTANT integer := min_jaccard;
+    gap   CONSTANT double precision := (1000 - t) / (1000.0 + t);
+    width CONSTANT double precision := ln(1000.0 / least(t, 999)) / 3;
 BEGIN
     RETURN QUERY
-    -- in the order of ranks, so that the hash join meets equal ones in a row: twice as fast
-    WITH larger AS MATERIALIZED (      -- probes with its long prefix, in its own length bucket and the one below
-        SELECT s.chunk_id, s.n, s.sketch, p.rank, s.n * gap + 1e-6 AS allowance, (t * s.n + 999) / 1000 AS least_n,
-               ((s.n - p.position + 1) * (1000 + t) - t * s.n) / t AS most_n,
-               floor(ln(s.n::float8) / log_width + 1e-9)::integer - d.down AS bucket
-          FROM jaccard_sets s
-         CROSS JOIN (VALUES (0), (1)) AS d(down)
-         CROSS JOIN LATERAL unnest(s.ranks[1 : s.n - (t * s.n + 999) / 1000 + 1]) WITH ORDINALITY AS p(rank, position)
-         WHERE (s.n, s.chunk_id) > (low_n, low_id) AND (s.n, s.chunk_id) <= (high_n, high_id) AND s.n >= min_tokens
-         ORDER BY p.rank
-    ), smaller AS MATERIALIZED (       -- is found by its short one
-        SELECT s.chunk_id, s.n, s.sketch, p.rank, s.n * gap AS allowance,
-               ((s.n - p.position + 1) * (1000 + t) - t * s.n) / t AS most_n,
-               floor(ln(s.n::float8) / log_width + 1e-9)::integer AS bucket
-          FROM jaccard_sets s
-         CROSS JOIN LATERAL unnest(s.ranks[1 : s.n - (2 * t * s.n + 999 + t) / (1000 + t) + 1])
-                            WITH ORDINALITY AS p(rank, position)
-         WHERE s.n >= greatest((t * low_n + 999) / 1000, min_tokens) AND (s.n, s.chunk_id) < (high_n, high_id)
-         ORDER BY p.rank
-    ), candidates AS MATERIALIZED (
+    WITH candidates AS MATERIALIZED (
         SELECT DISTINCT least(a.chunk_id, b.chunk_id) AS x, greatest(a.chunk_id, b.chunk_id) AS y
-          FROM larger a JOIN smaller b ON a.rank = b.rank AND a.bucket = b.bucket
-         WHERE b.n >= a.least_n AND b.n <= a.most_n AND a.n <= b.most_n
+          FROM (SELECT s.chunk_id, s.n, s.sketch, s.rank, s.most_n, s.bucket + d.up AS bucket
+                       -- in the order of ranks, here and below: the hash join meets equal ones in a row, twice as fast
+                  FROM (SELECT s.chunk_id, s.n, s.sketch, p.rank, m.most_n, floor(ln(s.n::float8) / width)::integer AS bucket,
+                               floor(ln(greatest(m.most_n, 1)::float8) / width)::integer AS last_bucket
+                          FROM jaccard_sets s
+                         CROSS JOIN LATERAL unnest(s.ranks[1 : s.n - (2 * t * s.n + 999 + t) / (1000 + t) + 1])
+                                            WITH ORDINALITY AS p(rank, position)
+                         CROSS JOIN LATERAL (
+                               SELECT least(s.n * 1000 / t,
+                                            ((s.n - p.position::integer + 1) * (1000 + t) - t * s.n) / t) AS most_n) AS m
+                         WHERE s.n >= greatest((t * low_n + 999) / 1000, min_tokens)
+                           AND (s.n, s.chunk_id) < (high_n, high_id)
+                         ORDER BY p.rank) AS s
+                  -- rounding may put n/t one bucket further: four steps, not three
+                  JOIN (VALUES (0), (1), (2), (3), (4)) AS d(up) ON s.bucket + d.up <= s.last_bucket
+                OFFSET 0) AS b
+          JOIN (SELECT s.chunk_id, s.n, s.sketch, p.rank, floor(ln(s.n::float8) / width)::integer AS bucket,
+                       ((s.n - p.position::integer + 1) * (1000 + t) - t * s.n) / t AS most_n
+                  FROM jaccard_sets s
+                 CROSS JOIN LATERAL unnest(s.ranks[1 : s.n - (t * s.n + 999) / 1000 + 1])
+                                    WITH ORDINALITY AS p(rank, position)
+                 WHERE (s.n, s.chunk_id) > (low_n, low_id) AND (s.n, s.chunk_id) <= (high_n, high_id)
+                   AND s.n >= min_tokens
+                 ORDER BY p.rank) AS a ON a.rank = b.rank AND a.bucket = b.bucket
+         WHERE a.n <= b.most_n AND b.n <= a.most_n
            AND (b.n < a.n OR b.n = a.n AND b.chunk_id < a.chunk_id)
-           AND (a.sketch <~> b.sketch) <= a.allowance + b.allowance
+           AND (a.sketch <~> b.sketch) <= (a.n + b.n) * gap + 1e-6
     )
     SELECT c.x, c.y, v.common::integer, v.common / (v.total - v.common)
       FROM candidates c
@@ -776,9 +808,10 @@ CREATE FUNCTION pgembed.jaccard_pairs_of(chunk_ids bigint[], min_jaccard integer
     AS $$
 #variable_conflict use_column
 DECLARE
-    t   CONSTANT integer := min_jaccard;
-    gap CONSTANT double precision := (1000 - t) / (1000.0 + t);
-    few CONSTANT boolean := cardinality(chunk_ids) < 100;
+    t     CONSTANT integer := min_jaccard;
+    gap   CONSTANT double precision := (1000 - t) / (1000.0 + t);
+    width CONSTANT double precision := ln(1000.0 / least(t, 999));
+    few   CONSTANT boolean := cardinality(chunk_ids) < 50;
 BEGIN
     IF EXISTS (SELECT FROM jaccard_sets s
                 WHERE s.chunk_id = ANY (chunk_ids) AND cardinality(s.prefix) < s.n - (t * s.n + 999) / 1000 + 1) THEN
@@ -789,17 +822,14 @@ BEGIN
     WITH given AS MATERIALIZED (
         SELECT s.chunk_id, s.n, s.sketch, s.ranks[1 : s.n - (t * s.n + 999) / 1000 + 1] AS prefix
           FROM jaccard_sets s WHERE s.chunk_id = ANY (chunk_ids) AND s.n >= min_tokens
-    ), wanted AS MATERIALIZED (
-        SELECT g.chunk_id, g.n, g.sketch, p.rank, (t * g.n + 999) / 1000 AS least_n,
+    ), wanted AS MATERIALIZED (        -- probes with its long prefix, in each bucket of sizes that it may find a partner in
+        SELECT g.chunk_id, g.n, g.sketch, p.rank, (t * g.n + 999) / 1000 AS least_n, l.bucket,
                ((g.n - p.position + 1) * (1000 + t) - t * g.n) / t AS most_n
-          FROM given g CROSS JOIN LATERAL unnest(g.prefix) WITH ORDINALITY AS p(rank, position)
+          FROM given g
+         CROSS JOIN LATERAL unnest(g.prefix) WITH ORDINALITY AS p(rank, position)
+         CROSS JOIN LATERAL generate_series(floor(ln(greatest((t * g.n + 999) / 1000, 1)::float8) / width)::integer,
+                                            floor(ln((g.n * 1000 / t)::float8) / width)::integer) AS l(bucket)
          WHERE NOT few
-    ), others AS MATERIALIZED (
-        SELECT s.chunk_id, s.n, s.sketch, p.rank, (t * s.n + 999) / 1000 AS least_n,
-               ((s.n - p.position + 1) * (1000 + t) - t * s.n) / t AS most_n
-          FROM jaccard_sets s
-         CROSS JOIN LATERAL unnest(s.prefix[1 : s.n - (t * s.n + 999) / 1000 + 1]) WITH ORDINALITY AS p(rank, position)
-         WHERE NOT few AND s.n >= min_tokens
     ), candidates AS MATERIALIZED (
         SELECT least(a.chunk_id, b.chunk_id) AS x, greatest(a.chunk_id, b.chunk_id) AS y
           FROM given a
@@ -814,8 +844,17 @@ BEGIN
          WHERE few
         UNION
         SELECT least(a.chunk_id, b.chunk_id), greatest(a.chunk_id, b.chunk_id)
-          FROM wanted a JOIN others b ON a.rank = b.rank
-         WHERE b.n >= a.least_n AND a.n >= b.least_n AND b.n <= a.most_n AND a.n <= b.most_n AND a.chunk_id <> b.chunk_id
+          FROM wanted a
+               -- read as it is unnested: to store it first took as long as the join
+          JOIN (SELECT s.chunk_id, s.n, s.sketch, s.bucket, unnest(s.prefix[1 : s.long]) AS rank,
+                       generate_series(1, s.long) AS position
+                  FROM (SELECT s.chunk_id, s.n, s.sketch, s.prefix, s.n - (t * s.n + 999) / 1000 + 1 AS long,
+                               floor(ln(s.n::float8) / width)::integer AS bucket
+                          FROM jaccard_sets s WHERE NOT few AND s.n >= min_tokens OFFSET 0) AS s) AS b
+            ON a.rank = b.rank AND a.bucket = b.bucket
+         WHERE b.n BETWEEN a.least_n AND a.most_n
+           AND a.n BETWEEN (t * b.n + 999) / 1000 AND ((b.n - b.position + 1) * (1000 + t) - t * b.n) / t
+           AND a.chunk_id <> b.chunk_id
            AND (a.sketch <~> b.sketch) <= (b.n + a.n) * gap + 1e-6
     )
     SELECT c.x, c.y, v.common::integer, v.common / (v.total - v.common)
@@ -838,16 +877,31 @@ CREATE FUNCTION pgembed.jaccard_prepare(min_jaccard integer, first_id bigint DEF
     SET jit TO 'off'
     AS $$
 DECLARE
-    made bigint;
+    few    CONSTANT integer := 2000;
+    bit_0  CONSTANT bit(256) := 1::bit(256);
+    ids    bigint[];
+    ranked integer[];  -- by token id; null where there are few
+    made   bigint;
 BEGIN
+    SELECT array_agg(c.id) INTO ids
+      FROM code_chunks c
+     WHERE c.id BETWEEN first_id AND last_id AND c.token_count > 0
+       AND NOT EXISTS (SELECT FROM jaccard_sets s WHERE s.chunk_id = c.id);
+    IF cardinality(ids) >= few THEN
+        SELECT array_agg(r.rank ORDER BY t.id) INTO ranked
+          FROM (SELECT generate_series(1, max(r.token_id)) AS id FROM jaccard_ranks r) AS t
+          LEFT JOIN jaccard_ranks r ON r.token_id = t.id;
+    END IF;
     WITH sets AS MATERIALIZED (
-        SELECT x.chunk_id, count(*)::integer AS n, array_agg(r.rank ORDER BY r.rank) AS ranks, bit_xor(r.sketch) AS sketch
-          FROM (SELECT c.id AS chunk_id, t.token_id
-                  FROM code_chunks c, unnest(c.token_ids) AS t(token_id)
-                 WHERE c.id BETWEEN first_id AND last_id
-                   AND NOT EXISTS (SELECT FROM jaccard_sets s WHERE s.chunk_id = c.id)) AS x
-          JOIN jaccard_ranks r ON r.token_id = x.token_id
-         GROUP BY x.chunk_id
+        SELECT c.id AS chunk_id, cardinality(m.ranks) AS n, m.ranks, m.sketch
+               -- held until the sets are there: a chunk that is deleted meanwhile would leave its set behind
+          FROM (SELECT c.id, c.token_ids FROM code_chunks c WHERE c.id = ANY (ids) FOR KEY SHARE OF c) AS c
+         CROSS JOIN LATERAL (
+               SELECT array_agg(k.rank) AS ranks, bit_xor(bit_0 << (hashint4(k.rank) & 255)) AS sketch
+                 FROM (SELECT coalesce(ranked[t.token_id],
+                                       (SELECT r.rank FROM jaccard_ranks r WHERE r.token_id = t.token_id)) AS rank
+                         FROM unnest(c.token_ids) AS t(token_id)
+                        ORDER BY rank) AS k) AS m
     ), stored AS (
         INSERT INTO jaccard_sets (chunk_id, n, ranks, prefix, members, sketch)
         SELECT s.chunk_id, s.n, s.ranks, s.ranks[1 : s.n - (min_jaccard * s.n + 999) / 1000 + 1],
@@ -878,13 +932,17 @@ DECLARE
 BEGIN
     -- eight digits keep the text of a sparsevec short; its indexes go up to 1,000,000,000
     SELECT coalesce(min(r.rank), 100000000) INTO lowest FROM jaccard_ranks r;
-    INSERT INTO jaccard_ranks (token_id, rank, sketch)
-    SELECT k.token_id, k.rank, set_bit(repeat('0', 256)::bit(256), hashint4(k.rank) & 255, 1)
-      FROM (SELECT t.token_id, (lowest - row_number() OVER (ORDER BY count(*) DESC, t.token_id))::integer AS rank
-              FROM code_chunks c, unnest(c.token_ids) AS t(token_id)
-             WHERE NOT EXISTS (SELECT FROM jaccard_sets s WHERE s.chunk_id = c.id)
-               AND NOT EXISTS (SELECT FROM jaccard_ranks r WHERE r.token_id = t.token_id)
-             GROUP BY t.token_id) AS k;
+    -- counted before they are held against the ranks: the other way round is three times slower
+    WITH counted AS MATERIALIZED (
+        SELECT m.token_id, count(*) AS chunks
+          FROM (SELECT unnest(c.token_ids) AS token_id FROM code_chunks c
+                 WHERE NOT EXISTS (SELECT FROM jaccard_sets s WHERE s.chunk_id = c.id) OFFSET 0) AS m
+         GROUP BY m.token_id
+    )
+    INSERT INTO jaccard_ranks (token_id, rank)
+    SELECT k.token_id, (lowest - row_number() OVER (ORDER BY k.chunks DESC, k.token_id))::integer
+      FROM counted k
+     WHERE NOT EXISTS (SELECT FROM jaccard_ranks r WHERE r.token_id = k.token_id);
     GET DIAGNOSTICS given = ROW_COUNT;
     IF given > 0 THEN
         ANALYZE jaccard_ranks;
@@ -1353,6 +1411,30 @@ BEGIN
 END $$;
 
 --
+-- Name: require_paired_chunks(); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.require_paired_chunks() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+DECLARE
+    gone bigint;
+BEGIN
+    WITH wanted AS MATERIALIZED (
+        SELECT a.chunk_a AS id FROM added a UNION SELECT a.chunk_b FROM added a
+    ), held AS MATERIALIZED (
+        SELECT c.id FROM code_chunks c WHERE c.id IN (SELECT w.id FROM wanted w) FOR KEY SHARE OF c
+    )
+    SELECT min(w.id) INTO gone FROM wanted w WHERE NOT EXISTS (SELECT FROM held h WHERE h.id = w.id);
+    IF gone IS NOT NULL THEN
+        RAISE foreign_key_violation USING MESSAGE = format('candidate_pairs refers to chunk %s, which is not there', gone);
+    END IF;
+    RETURN NULL;
+END $$;
+
+--
 -- Name: search(public.vector, integer, text, text, text, text, bigint, boolean); Type: FUNCTION; Schema: pgembed; Owner: -
 --
 
@@ -1808,6 +1890,10 @@ CREATE TABLE pgembed.jaccard_sets (
     members public.sparsevec,
     sketch bit(256) NOT NULL
 );
+ALTER TABLE ONLY pgembed.jaccard_sets ALTER COLUMN ranks SET STATISTICS 0;
+ALTER TABLE ONLY pgembed.jaccard_sets ALTER COLUMN prefix SET STATISTICS 0;
+ALTER TABLE ONLY pgembed.jaccard_sets ALTER COLUMN members SET STATISTICS 0;
+ALTER TABLE ONLY pgembed.jaccard_sets ALTER COLUMN sketch SET STATISTICS 0;
 
 --
 -- Name: mining_exclusions; Type: TABLE; Schema: pgembed; Owner: -
@@ -2047,8 +2133,7 @@ ALTER TABLE pgembed.generations ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY
 
 CREATE TABLE pgembed.jaccard_ranks (
     token_id integer NOT NULL,
-    rank integer NOT NULL,
-    sketch bit(256) NOT NULL
+    rank integer NOT NULL
 );
 
 --
@@ -2203,17 +2288,20 @@ ALTER TABLE pgembed.tokens ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
 );
 
 --
--- Name: training_metrics; Type: TABLE; Schema: pgembed; Owner: -
+-- Name: training_evaluations; Type: TABLE; Schema: pgembed; Owner: -
 --
 
-CREATE TABLE pgembed.training_metrics (
+CREATE TABLE pgembed.training_evaluations (
     run_id bigint NOT NULL,
     step integer NOT NULL,
-    loss double precision NOT NULL,
-    gradient_norm double precision NOT NULL,
-    learning_rate double precision NOT NULL,
-    zero_loss_share double precision NOT NULL,
-    triplets_per_second double precision NOT NULL,
+    queries integer NOT NULL,
+    documents integer NOT NULL,
+    loss double precision,
+    ndcg_10 double precision NOT NULL,
+    mrr_10 double precision NOT NULL,
+    query_ndcg double precision[] NOT NULL,
+    query_mrr double precision[] NOT NULL,
+    seconds double precision NOT NULL,
     recorded_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
@@ -2237,7 +2325,73 @@ CREATE TABLE pgembed.training_runs (
     error text,
     started_at timestamp with time zone DEFAULT now() NOT NULL,
     finished_at timestamp with time zone,
+    code_revision text,
+    validation_fingerprint text,
     CONSTRAINT training_runs_state_check CHECK ((state = ANY (ARRAY['running'::text, 'finished'::text, 'failed'::text])))
+);
+
+--
+-- Name: training_lineage; Type: VIEW; Schema: pgembed; Owner: -
+--
+
+CREATE VIEW pgembed.training_lineage AS
+ SELECT r.id AS run_id,
+    r.state,
+    r.view,
+    r.filters,
+    r.seed,
+    r.data_fingerprint,
+    r.validation_fingerprint,
+    b.name AS base,
+    b.fingerprint AS base_fingerprint,
+    r.hyperparameters,
+    r.package_version,
+    r.code_revision,
+    t.name AS tuned,
+    t.fingerprint AS tuned_fingerprint,
+    r.checkpoint_path,
+    ((r.metrics ->> 'last_loss'::text))::double precision AS last_loss,
+    ((r.metrics ->> 'better'::text))::boolean AS better,
+    (r.metrics -> 'validation'::text) AS validation,
+    (r.metrics -> 'alarms'::text) AS alarms,
+    g.id AS generation_id,
+    g.state AS generation_state,
+    g.activated_at,
+    r.started_at,
+    r.finished_at
+   FROM (((pgembed.training_runs r
+     JOIN pgembed.encoders b ON ((b.id = r.base_encoder_id)))
+     LEFT JOIN pgembed.encoders t ON ((t.id = r.encoder_id)))
+     LEFT JOIN pgembed.generations g ON ((g.encoder_id = r.encoder_id)));
+
+--
+-- Name: VIEW training_lineage; Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON VIEW pgembed.training_lineage IS 'Training runs: view, filters, seed, base → metrics → generation.';
+
+--
+-- Name: COLUMN training_lineage.better; Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON COLUMN pgembed.training_lineage.better IS 'Whether it measured better than its base on validation triplets, beyond chance; null where there were none';
+
+--
+-- Name: training_metrics; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.training_metrics (
+    run_id bigint NOT NULL,
+    step integer NOT NULL,
+    loss double precision NOT NULL,
+    gradient_norm double precision NOT NULL,
+    learning_rate double precision NOT NULL,
+    zero_loss_share double precision NOT NULL,
+    triplets_per_second double precision NOT NULL,
+    recorded_at timestamp with time zone DEFAULT now() NOT NULL,
+    anchor_cosine double precision,
+    anchor_deviation double precision,
+    update_ratio double precision
 );
 
 --
@@ -2653,6 +2807,13 @@ ALTER TABLE ONLY pgembed.tokens
     ADD CONSTRAINT tokens_token_key UNIQUE (token);
 
 --
+-- Name: training_evaluations training_evaluations_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.training_evaluations
+    ADD CONSTRAINT training_evaluations_pkey PRIMARY KEY (run_id, step);
+
+--
 -- Name: training_metrics training_metrics_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
 --
 
@@ -2766,6 +2927,24 @@ CREATE INDEX triplet_candidates_negative_id_idx ON pgembed.triplet_candidates US
 CREATE INDEX triplet_candidates_positive_id_idx ON pgembed.triplet_candidates USING btree (positive_id);
 
 --
+-- Name: candidate_pairs candidate_pairs_require_chunks; Type: TRIGGER; Schema: pgembed; Owner: -
+--
+
+CREATE TRIGGER candidate_pairs_require_chunks AFTER INSERT ON pgembed.candidate_pairs REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION pgembed.require_paired_chunks();
+
+--
+-- Name: code_chunks code_chunks_forget_all; Type: TRIGGER; Schema: pgembed; Owner: -
+--
+
+CREATE TRIGGER code_chunks_forget_all AFTER TRUNCATE ON pgembed.code_chunks FOR EACH STATEMENT EXECUTE FUNCTION pgembed.forget_all_chunks();
+
+--
+-- Name: code_chunks code_chunks_forget_deleted; Type: TRIGGER; Schema: pgembed; Owner: -
+--
+
+CREATE TRIGGER code_chunks_forget_deleted AFTER DELETE ON pgembed.code_chunks REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION pgembed.forget_deleted_chunks();
+
+--
 -- Name: code_chunks code_chunks_forget_token_set; Type: TRIGGER; Schema: pgembed; Owner: -
 --
 
@@ -2796,20 +2975,6 @@ ALTER TABLE ONLY pgembed.active_generation
 
 ALTER TABLE ONLY pgembed.active_generation
     ADD CONSTRAINT active_generation_previous_id_fkey FOREIGN KEY (previous_id) REFERENCES pgembed.generations(id) ON DELETE SET NULL;
-
---
--- Name: candidate_pairs candidate_pairs_chunk_a_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
---
-
-ALTER TABLE ONLY pgembed.candidate_pairs
-    ADD CONSTRAINT candidate_pairs_chunk_a_fkey FOREIGN KEY (chunk_a) REFERENCES pgembed.code_chunks(id) ON DELETE CASCADE;
-
---
--- Name: candidate_pairs candidate_pairs_chunk_b_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
---
-
-ALTER TABLE ONLY pgembed.candidate_pairs
-    ADD CONSTRAINT candidate_pairs_chunk_b_fkey FOREIGN KEY (chunk_b) REFERENCES pgembed.code_chunks(id) ON DELETE CASCADE;
 
 --
 -- Name: chunk_locations chunk_locations_chunk_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
@@ -2868,13 +3033,6 @@ ALTER TABLE ONLY pgembed.generations
     ADD CONSTRAINT generations_encoder_id_fkey FOREIGN KEY (encoder_id) REFERENCES pgembed.encoders(id);
 
 --
--- Name: jaccard_sets jaccard_sets_chunk_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
---
-
-ALTER TABLE ONLY pgembed.jaccard_sets
-    ADD CONSTRAINT jaccard_sets_chunk_id_fkey FOREIGN KEY (chunk_id) REFERENCES pgembed.code_chunks(id) ON DELETE CASCADE;
-
---
 -- Name: jaccard_signatures jaccard_signatures_chunk_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
 --
 
@@ -2915,6 +3073,13 @@ ALTER TABLE ONLY pgembed.rejected_items
 
 ALTER TABLE ONLY pgembed.source_files
     ADD CONSTRAINT source_files_source_id_fkey FOREIGN KEY (source_id) REFERENCES pgembed.sources(id) ON DELETE CASCADE;
+
+--
+-- Name: training_evaluations training_evaluations_run_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.training_evaluations
+    ADD CONSTRAINT training_evaluations_run_id_fkey FOREIGN KEY (run_id) REFERENCES pgembed.training_runs(id) ON DELETE CASCADE;
 
 --
 -- Name: training_metrics training_metrics_run_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -

@@ -1,4 +1,4 @@
-"""The Jaccard join, faster: for a few new chunks, and in its preparation."""
+"""The Jaccard join, faster: finer buckets of sizes, ranks by array, keys held by statement."""
 
 from alembic import op
 from pgembed.db.migrations import apply_sql
@@ -11,9 +11,14 @@ depends_on = None
 
 def upgrade() -> None:
     apply_sql(op, "functions/drop_jaccard.v01.sql")
+    apply_sql(op, "tables/set_wise_keys.v01.sql")
     apply_sql(op, "functions/jaccard.v02.sql")
+    apply_sql(op, "functions/pair_estimate.v02.sql")
 
 
 def downgrade() -> None:
+    apply_sql(op, "functions/drop_pair_estimate.v01.sql")
     apply_sql(op, "functions/drop_jaccard.v01.sql")
+    apply_sql(op, "tables/drop_set_wise_keys.v01.sql")
     apply_sql(op, "functions/jaccard.v01.sql")
+    apply_sql(op, "functions/pair_estimate.v01.sql")

@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Computed,
+    Double,
     ForeignKey,
     ForeignKeyConstraint,
     Identity,
@@ -131,8 +132,9 @@ class CandidatePair(Base):
     """Two chunks that look alike."""
 
     __tablename__ = "candidate_pairs"
-    chunk_a: Mapped[int] = mapped_column(BigInteger, ForeignKey(CodeChunk.id, ondelete="CASCADE"), primary_key=True)
-    chunk_b: Mapped[int] = mapped_column(BigInteger, ForeignKey(CodeChunk.id, ondelete="CASCADE"), primary_key=True)
+    # held by triggers, a statement at a time: see sql/tables/set_wise_keys.v01.sql
+    chunk_a: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    chunk_b: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     intersection: Mapped[int]
     jaccard: Mapped[float]
     __table_args__ = (CheckConstraint("chunk_a < chunk_b"), Index("candidate_pairs_chunk_b_idx", "chunk_b"))
@@ -167,6 +169,8 @@ class TrainingRun(_Identified, Base):
     error: Mapped[str | None]
     started_at: Mapped[datetime] = _now()
     finished_at: Mapped[datetime | None]
+    code_revision: Mapped[str | None]
+    validation_fingerprint: Mapped[str | None]
 
 
 class TrainingMetric(Base):
@@ -180,6 +184,26 @@ class TrainingMetric(Base):
     learning_rate: Mapped[float]
     zero_loss_share: Mapped[float]
     triplets_per_second: Mapped[float]
+    recorded_at: Mapped[datetime] = _now()
+    anchor_cosine: Mapped[float | None]
+    anchor_deviation: Mapped[float | None]
+    update_ratio: Mapped[float | None]
+
+
+class TrainingEvaluation(Base):
+    """What a run's model, as it would be delivered after a step, does on validation triplets; step 0 is the base."""
+
+    __tablename__ = "training_evaluations"
+    run_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(TrainingRun.id, ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    queries: Mapped[int]
+    documents: Mapped[int]
+    loss: Mapped[float | None]
+    ndcg_10: Mapped[float]
+    mrr_10: Mapped[float]
+    query_ndcg: Mapped[list[float]] = mapped_column(ARRAY(Double))
+    query_mrr: Mapped[list[float]] = mapped_column(ARRAY(Double))
+    seconds: Mapped[float]
     recorded_at: Mapped[datetime] = _now()
 
 
@@ -321,14 +345,14 @@ class JaccardRank(Base):
     __tablename__ = "jaccard_ranks"
     token_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     rank: Mapped[int] = mapped_column(unique=True)
-    sketch: Mapped[str] = mapped_column(PG_BIT(256))
 
 
 class JaccardSet(Base):
     """A chunk's token set, in the forms that the join's filters need."""
 
     __tablename__ = "jaccard_sets"
-    chunk_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(CodeChunk.id, ondelete="CASCADE"), primary_key=True)
+    # held by triggers, a statement at a time: see sql/tables/set_wise_keys.v01.sql
+    chunk_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     n: Mapped[int]
     ranks: Mapped[list[int]] = mapped_column(ARRAY(Integer))
     prefix: Mapped[list[int]] = mapped_column(ARRAY(Integer))

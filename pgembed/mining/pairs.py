@@ -10,6 +10,7 @@ and 14 against 31 at 50,000. But of the rows that grow with the square of the ch
 million against 42 at 0.5, and 33 against 3 at 0.7. Where the two meet was not measured.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,8 +32,11 @@ _FULL_SHARE = 0.2
 # Ranks follow document frequencies as of the last full run. Any order is exact, so drift costs time alone: everything
 # is ranked anew when there is twice as much.
 _FULL_GROWTH = 2.0
-_RANGE = 20_000  # chunks whose sets are made in one transaction
-_SLICE = 50_000  # sets joined in one transaction; smaller ones read their partners again more often
+# At most so many a transaction; with several jobs as many fewer as share the work evenly.
+_RANGE = 20_000  # chunks whose sets are made
+_SLICE = 50_000  # sets joined; smaller slices read their partners again more often
+_EVERY_ID = 2**63 - 1
+_ANALYZED_FROM = 5_000  # new sets that change what the planner knows enough to tell it
 _PROBES = 5_000  # new chunks compared in one transaction: one pass over all prefixes each
 _BAND_SLICE = 100_000  # the same for bands, which are more rows to read again than prefixes
 _UNMEASURED = {"measured_recall": None, "recall_chunks": None, "recall_pairs": None}
@@ -127,31 +131,35 @@ class _Run:
         last = self.conn.execute(query("last_pair_run")).fetchone()
         same = last is not None and (round(last[2] * 1000), last[3]) == (self.thousandths, self.min_tokens)
         chunks = found = 0
+        to_do = _row(self.conn, "pairs_to_do")
         if last is not None and same and last[1] != "finished" and last[4] == self.approximate:
             self.progress.say("going on with the run that was interrupted")
             chunks, found = self._join_all(int(last[0]), last[1])
-        elif full or self._needs_full(last):
+            to_do = _row(self.conn, "pairs_to_do")
+        elif full or self._needs_full(last, to_do):
             self._announce()
             chunks, found = self._join_all(self._begin(), "preparing")
+            to_do = _row(self.conn, "pairs_to_do")
         elif last is not None and not same:
             with self.conn.transaction():
                 self.conn.execute(query("raise_threshold"), {"min_jaccard": self.thousandths / 1000})
                 run_id = self._record("raise", 0, 0, 0.0)
                 if last[4]:
                     self._record_recall(run_id, self._bands())
-        more, added = self._join_new()
+        new, _, _, waiting = to_do
+        more, added = self._join_new(int(new), int(waiting))
         if chunks or more:
             self.conn.execute(query("analyze_pairs"))
         return chunks + more, found + added
 
-    def _needs_full(self, last: tuple[int, str, float, int, bool] | None) -> bool:
+    def _needs_full(self, last: tuple[int, str, float, int, bool] | None, to_do: tuple[float, ...]) -> bool:
         if last is None or last[1] != "finished":
             return True
         if self.thousandths < round(last[2] * 1000) or self.min_tokens != last[3]:
             return True
         if last[4] and not self.approximate:
             return True
-        new, sets, sets_then, waiting = _row(self.conn, "pairs_to_do")
+        new, sets, sets_then, waiting = to_do
         total = new + sets
         return new + waiting > _FULL_SHARE * total or (new > 0 and total >= _FULL_GROWTH * sets_then)
 
@@ -180,7 +188,7 @@ class _Run:
     def _join_all(self, run_id: int, state: str) -> tuple[int, int]:
         started = time.monotonic()
         if state == "preparing":
-            self._prepare(queued=False)
+            self._prepare(int(_row(self.conn, "pairs_to_do")[0]), queued=False)
             if self.approximate:
                 make_signatures(self.conn, self._bands(), self.jobs, self.progress)
             size = _BAND_SLICE if self.approximate else _SLICE
@@ -188,7 +196,8 @@ class _Run:
                 if self.approximate:
                     crowded = find_crowded(self.conn, queued=False)
                     self.conn.execute(query("record_crowded_buckets"), {"run_id": run_id, **crowded})
-                self.conn.execute(query("plan_slices"), {"run_id": run_id, "size": size})
+                sets = int(_row(self.conn, "count_sets")[0])
+                self.conn.execute(query("plan_slices"), {"run_id": run_id, "size": self._share(sets, size, each=2)})
         slices = self.conn.execute(query("open_slices"), {"run_id": run_id}).fetchall()
         work = [(sets, self._slice(run_id, ordinal)) for ordinal, sets in slices]
         spread(self.conn, work, self.jobs, self.progress, "finding pairs", "chunks")
@@ -198,15 +207,23 @@ class _Run:
         chunks, found = _row(self.conn, "finish_full_run", parameters)
         return int(chunks), int(found)
 
-    def _prepare(self, *, queued: bool) -> int:
-        """Make the sets of the chunks that have none; return how many."""
+    def _share(self, total: int, most: int, *, each: int = 1) -> int:
+        """Return the size of pieces of at most `most`, of which every one of several jobs gets as many: `each` or more."""
+        rounds = max(math.ceil(total / (self.jobs * most)), each if self.jobs > 1 else 1)
+        return max(math.ceil(total / (self.jobs * rounds)), 1)
+
+    def _prepare(self, new: int, *, queued: bool) -> None:
+        """Make the sets of the `new` chunks that have none."""
         self.conn.execute(query("rank_tokens"))
-        ranges = self.conn.execute(query("chunk_ranges"), {"size": _RANGE}).fetchall()
+        size = self._share(new, _RANGE)
+        # one range needs no look at where it begins
+        ranges = (
+            self.conn.execute(query("chunk_ranges"), {"size": size}).fetchall() if new > size else [(0, _EVERY_ID, new)]
+        )
         work = [(count, self._range(first, last, queued=queued)) for first, last, count in ranges]
         spread(self.conn, work, self.jobs, self.progress, "making token sets", "chunks")
-        if ranges:
+        if not queued or new >= _ANALYZED_FROM:
             self.conn.execute(query("analyze_sets"))
-        return sum(int(count) for *_, count in ranges)
 
     def _range(self, first: int, last: int, *, queued: bool) -> Callable[[psycopg.Connection], None]:
         parameters = {"thousandths": self.thousandths, "first": first, "last": last, "queued": queued}
@@ -232,12 +249,11 @@ class _Run:
 
         return join
 
-    def _join_new(self) -> tuple[int, int]:
+    def _join_new(self, new: int, waiting: int) -> tuple[int, int]:
         started = time.monotonic()
-        new, _, _, waiting = _row(self.conn, "pairs_to_do")
         if not new and not waiting:
             return 0, 0
-        self._prepare(queued=True)
+        self._prepare(new, queued=True)
         run_id = None
         if self.approximate:
             bands = self._bands()
@@ -252,7 +268,7 @@ class _Run:
                 )
         chunks = found = 0
         pair_chunks = query("band_pair_chunks" if self.approximate else "pair_chunks")
-        with self.progress.task("finding pairs", int(new + waiting), "chunks") as task:
+        with self.progress.task("finding pairs", new + waiting, "chunks") as task:
             while ids := [row[0] for row in self.conn.execute(query("next_in_queue"), {"size": _PROBES})]:
                 with self.conn.transaction():
                     found += self.conn.execute(pair_chunks, {"chunk_ids": ids, **self._threshold()}).rowcount

@@ -51,6 +51,9 @@ SELECT min(id), max(id), count(*)
 -- name: prepare_sets
 SELECT pgembed.jaccard_prepare(%(thousandths)s, %(first)s, %(last)s, %(queued)s);
 
+-- name: count_sets
+SELECT count(*) FROM pgembed.jaccard_sets;
+
 -- name: plan_slices
 WITH planned AS (
     INSERT INTO pgembed.pair_slices (run_id, ordinal, low_n, low_id, high_n, high_id, sets)

@@ -162,10 +162,26 @@ def test_probing_below_the_prepared_threshold_is_refused(conn: psycopg.Connectio
 
 
 def test_the_plan_has_its_fences(conn: psycopg.Connection) -> None:
-    """Two functions whose plan was seen to cost a hundred times more without these."""
-    for name, materialized in (("jaccard_join", 3), ("jaccard_pairs_of", 4)):
+    """Two functions whose plan was seen to cost ten to a hundred times more without these."""
+    fences = {
+        "jaccard_join": {"AS MATERIALIZED": 1, "OFFSET 0": 2, "ORDER BY p.rank": 2},
+        "jaccard_pairs_of": {"AS MATERIALIZED": 3, "OFFSET 0": 3},
+    }
+    for name, expected in fences.items():
         row = conn.execute("SELECT prosrc, proconfig FROM pg_proc WHERE proname = %s", (name,)).fetchone()
         assert row is not None
-        assert row[0].count("AS MATERIALIZED") == materialized
-        assert "OFFSET 0" in row[0]
+        assert {fence: row[0].count(fence) for fence in expected} == expected
         assert {"enable_mergejoin=off", "jit=off"} <= set(row[1])
+
+
+def test_many_chunks_get_their_ranks_as_few_do(conn: psycopg.Connection, add_sets: AddSets) -> None:
+    """From 2,000 chunks on ranks are read from an array by token id, with gaps where an id has no rank."""
+    sets = [frozenset({(7 * i) % 1999, (11 * i) % 1801, i % 13, 2000 + i % 5}) for i in range(2100)]
+    ids = dict(zip(add_sets(sets), sets, strict=True))
+    conn.execute("SELECT pgembed.jaccard_rank_tokens()")
+    conn.execute("SELECT pgembed.jaccard_prepare(700)")
+    ranks: dict[int, int] = dict(conn.execute("SELECT token_id, rank FROM pgembed.jaccard_ranks").fetchall())
+    stored = dict(conn.execute("SELECT c.id, c.token_ids FROM pgembed.code_chunks c").fetchall())
+    made = {row[0]: row[1:] for row in conn.execute("SELECT chunk_id, n, ranks FROM pgembed.jaccard_sets")}
+    assert len(made) == len(ids)
+    assert all(made[i] == (len(stored[i]), sorted(ranks[t] for t in stored[i])) for i in ids)
