@@ -78,6 +78,30 @@ def status(as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
+@_group.command()
+def roles(dsn: DsnOption = None, as_json: JsonOption = False) -> None:
+    """Make the group roles pgembed_reader and pgembed_writer, with the least that each needs.
+
+    A reader searches and reads; a writer ingests, mines, trains and evaluates as well; reindex and migrate stay the
+    owner's. Run it as the owner, and again after an upgrade. Then grant the roles to whom you like.
+
+    \b
+    Examples:
+        pgembed db roles --dsn postgresql://owner@db.example.com/app
+        pgembed db psql -c 'GRANT pgembed_reader TO app'
+    """
+    from pgembed.cli.common import connection
+    from pgembed.db.roles import ROLES, apply_roles
+
+    with connection(dsn) as conn:
+        members = apply_roles(conn)
+    if as_json:
+        print_json({"roles": {role: {"may": what, "members": members[role]} for role, what in ROLES.items()}})
+        return
+    for role, what in ROLES.items():
+        console.print(f"{role}: {what}; members: {', '.join(members[role]) or 'none yet'}", markup=False)
+
+
 @_group.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def psql(
     context: typer.Context,

@@ -72,6 +72,10 @@ def evaluate(
         bool,
         typer.Option("--gate", help="Compare with the active generation; exit 1 when worse beyond the interval."),
     ] = False,
+    tune_weights: Annotated[
+        bool,
+        typer.Option("--tune-weights", help="Of an encoder of two towers: the weights that find most, on validation."),
+    ] = False,
     again: Annotated[bool, typer.Option("--again", help="Measure again what was measured before.")] = False,
     dsn: DsnOption = None,
     as_json: JsonOption = False,
@@ -87,16 +91,20 @@ def evaluate(
         pgembed eval --dataset ./my-benchmark --artefact ./models/minilm
         pgembed eval --compare 1 2
         pgembed eval --generation 2 --gate --json
+        pgembed eval --encoder qodo-jina --tune-weights
     """
     if sum(given is not None for given in (generation, artefact, encoder, compare)) > 1:
         raise typer.BadParameter("Give one of --generation, --artefact, --encoder and --compare.")
     if gate and generation is None and artefact is None and encoder is None:
         raise typer.BadParameter("--gate needs the candidate: --generation, --artefact or --encoder.")
+    if tune_weights and (gate or compare is not None):
+        raise typer.BadParameter("--tune-weights goes with neither --gate nor --compare.")
     if not dataset and split not in (None, "test", "validation"):
         raise typer.BadParameter("--split of held-out code is test or validation.")
 
+    from pgembed.cli.eval_weights import tune
     from pgembed.config import settings
-    from pgembed.evaluation.held_out import HeldOut
+    from pgembed.evaluation.held_out import HeldOut, Split
     from pgembed.evaluation.store import compare_evaluations
     from pgembed.vectors.artefacts import choose_artefact
 
@@ -104,8 +112,15 @@ def evaluate(
         if encoder is not None:
             artefact = choose_artefact(conn, settings().models_dir, encoder)
         subjects = _subjects(conn, generation, artefact, compare, gate)
-        held_out = HeldOut("validation" if split == "validation" else "test", max_documents, max_queries, False, fill)
+        # weights are chosen where nothing is measured afterwards
+        of_code: Split = (
+            "validation" if (split or ("validation" if tune_weights else "test")) == "validation" else "test"
+        )
+        held_out = HeldOut(of_code, max_documents, max_queries, False, fill)
         datasets = list(_datasets(conn, dataset, split, held_out, mask_names))
+        if tune_weights:
+            tune(subjects[0].load(), datasets, as_json=as_json)
+            return
         found = [_evaluate_all(conn, subject, datasets, again) for subject in subjects]
     comparisons = [compare_evaluations(*pair) for pair in zip(*found, strict=True)] if len(found) == 2 else []
     passed = not any(comparison.tests[_GATE_METRIC].worse for comparison in comparisons)

@@ -28,3 +28,11 @@ SELECT set_config('search_path',
 
 -- name: vector_schema
 SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector';
+
+-- name: role_members
+SELECT r.rolname::text, m.rolname::text
+  FROM pg_auth_members a
+  JOIN pg_roles r ON r.oid = a.roleid
+  JOIN pg_roles m ON m.oid = a.member
+ WHERE r.rolname::text = ANY (%(roles)s::text[])
+ ORDER BY 1, 2;

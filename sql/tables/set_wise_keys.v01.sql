@@ -9,7 +9,7 @@
 ALTER TABLE candidate_pairs DROP CONSTRAINT candidate_pairs_chunk_a_fkey, DROP CONSTRAINT candidate_pairs_chunk_b_fkey;
 ALTER TABLE jaccard_sets DROP CONSTRAINT jaccard_sets_chunk_id_fkey;
 
--- Source of the lock: it is the one that PostgreSQL's own foreign keys take.
+-- They run with the owner's rights, as a foreign key's checks do. Source of the lock: it is the one that those take.
 CREATE FUNCTION require_paired_chunks() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET jit = off AS $$
 DECLARE
