@@ -2,7 +2,8 @@
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -117,6 +118,8 @@ class Problem:
 
     what: str
     remedy: str
+    fix: Callable[[psycopg.Connection], object] | None = field(default=None, compare=False)
+    """Does what the remedy says, where that is safe at any time."""
 
 
 def preflight(connection: psycopg.Connection) -> list[Problem]:

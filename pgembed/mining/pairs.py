@@ -208,7 +208,7 @@ class _Run:
         return int(chunks), int(found)
 
     def _share(self, total: int, most: int, *, each: int = 1) -> int:
-        """Return the size of pieces of at most `most`, of which every one of several jobs gets as many: `each` or more."""
+        """Return the size of pieces of at most `most`, of which each of several jobs gets as many."""
         rounds = max(math.ceil(total / (self.jobs * most)), each if self.jobs > 1 else 1)
         return max(math.ceil(total / (self.jobs * rounds)), 1)
 

@@ -81,3 +81,45 @@ SELECT relname
   FROM pg_stat_user_tables
  WHERE schemaname = 'pgembed' AND n_live_tup > 1000 AND last_analyze IS NULL AND last_autoanalyze IS NULL
  ORDER BY relname;
+
+-- name: drift_functions
+SELECT p.proname::text, CASE WHEN p.prosqlbody IS NULL THEN p.prosrc END
+  FROM pg_proc p WHERE p.pronamespace = 'pgembed'::regnamespace;
+
+-- name: drift_triggers
+SELECT t.tgname::text, t.tgenabled <> 'D'
+  FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+ WHERE c.relnamespace = 'pgembed'::regnamespace AND NOT t.tgisinternal;
+
+-- name: drift_indexes
+SELECT c.relname::text
+  FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid
+ WHERE c.relnamespace = 'pgembed'::regnamespace AND i.indisvalid;
+
+-- name: drift_columns
+SELECT c.relname::text, a.attname::text
+  FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+ WHERE c.relnamespace = 'pgembed'::regnamespace AND a.attnum > 0 AND NOT a.attisdropped;
+
+-- name: doctor_orphan_pairs
+SELECT count(*)
+  FROM pgembed.candidate_pairs p
+ WHERE NOT EXISTS (SELECT FROM pgembed.code_chunks c WHERE c.id = p.chunk_a)
+    OR NOT EXISTS (SELECT FROM pgembed.code_chunks c WHERE c.id = p.chunk_b);
+
+-- name: doctor_remove_orphan_pairs
+DELETE FROM pgembed.candidate_pairs p
+ WHERE NOT EXISTS (SELECT FROM pgembed.code_chunks c WHERE c.id = p.chunk_a)
+    OR NOT EXISTS (SELECT FROM pgembed.code_chunks c WHERE c.id = p.chunk_b);
+
+-- name: doctor_unfinished_pairs
+-- The newest run of pairs where it was left in the middle and none is at work.
+SELECT r.id, r.state
+  FROM (SELECT * FROM pgembed.pair_runs ORDER BY id DESC LIMIT 1) AS r
+ WHERE r.state <> 'finished'
+   AND NOT EXISTS (SELECT FROM pg_locks l
+                    WHERE l.locktype = 'advisory'
+                      AND (l.classid::bigint << 32 | l.objid::bigint) = hashtextextended('pgembed.pairs', 0));
+
+-- name: doctor_analyze
+ANALYZE {table};

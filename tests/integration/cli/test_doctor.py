@@ -1,6 +1,7 @@
 """`pgembed doctor` finds what commonly goes wrong; each of its remedies is one that helps."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,13 +18,15 @@ def problems(dsn: str) -> dict[str, str]:
     """Return what doctor finds, with the remedies. Says it to people and to scripts alike, and with the exit code."""
     outcome = pgembed("doctor", "--json", "--dsn", dsn)
     assert outcome.stderr == ""
-    found = {problem["what"]: problem["remedy"] for problem in json.loads(outcome.stdout)["problems"]}
+    told = json.loads(outcome.stdout)["problems"]
+    found = {problem["what"]: problem["remedy"] for problem in told}
     assert outcome.code == (1 if found else 0)
     assert all(remedy.strip() for remedy in found.values())
     said = pgembed("doctor", "--dsn", dsn)
     assert said.code == outcome.code
     if found:
-        assert said.stdout == "".join(f"✗ {what}\n  {remedy}\n" for what, remedy in found.items())
+        hint = "Some of this can be done for you: pgembed doctor --fix\n" if any(p["fixable"] for p in told) else ""
+        assert said.stdout == "".join(f"✗ {what}\n  {remedy}\n" for what, remedy in found.items()) + hint
     else:
         assert said.stdout == "Nothing is wrong.\n"
     return found
@@ -212,3 +215,95 @@ def test_all_is_told_at_once(searchable: psycopg.Connection, database_url: str) 
     searchable.execute("UPDATE pgembed.generations SET onnx_path = '/gone'")
     add_chunks(searchable, [Chunk(frozenset({"new"}), body="def new(): ...", path="new.py")])
     assert len(problems(database_url)) == 3
+
+
+# ---------------------------------------------------------------- the schema, as it was made
+
+
+def test_a_changed_function_and_what_was_switched_off(conn: psycopg.Connection, database_url: str) -> None:
+    conn.execute(
+        "CREATE OR REPLACE FUNCTION pgembed.split_of(source text, path text) RETURNS text LANGUAGE sql"
+        " AS $$ SELECT 'train' $$"
+    )
+    conn.execute("ALTER TABLE pgembed.code_chunks DISABLE TRIGGER code_chunks_forget_deleted")
+    conn.execute("DROP INDEX pgembed.candidate_pairs_chunk_b_idx")
+    conn.execute("DROP FUNCTION pgembed.shared_tokens(bigint, bigint)")
+    conn.execute("ALTER TABLE pgembed.sources DROP COLUMN revision")
+    found = problems(database_url)
+    assert {what.partition("made it: ")[2] for what in found} == {
+        "function split_of is changed.",
+        "function shared_tokens is missing.",
+        "trigger code_chunks_forget_deleted is disabled.",
+        "index candidate_pairs_chunk_b_idx is missing.",
+        "column sources.revision is missing.",
+    }
+    (remedy,) = (remedy for what, remedy in found.items() if "split_of" in what)
+    file = remedy.partition(" ")[0]
+    assert "FUNCTION split_of(" in (Path(__file__).parents[3] / file).read_text()
+
+
+def test_a_persons_own_table_and_function_are_no_drift(conn: psycopg.Connection, database_url: str) -> None:
+    conn.execute("CREATE TABLE pgembed.notes (text text)")
+    conn.execute("CREATE FUNCTION pgembed.mine() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$")
+    assert problems(database_url) == {}
+
+
+# ---------------------------------------------------------------- the model that answers
+
+
+def test_a_model_that_was_changed(searchable: psycopg.Connection, database_url: str, tmp_path: Path) -> None:
+    row = searchable.execute("SELECT onnx_path FROM pgembed.generations").fetchone()
+    assert row is not None
+    place = shutil.copytree(row[0], tmp_path / "artefact")
+    searchable.execute("UPDATE pgembed.generations SET onnx_path = %s", (str(place),))
+    assert problems(database_url) == {}
+    with (place / "model.onnx").open("ab") as file:
+        file.write(b"more")
+    what, remedy = only(problems(database_url))
+    assert "is not as it was exported" in what
+    assert "sha256" in what
+    assert "xport" in remedy
+
+
+def test_another_model_in_its_folder(searchable: psycopg.Connection, database_url: str) -> None:
+    searchable.execute("UPDATE pgembed.generations SET onnx_sha256 = repeat('0', 64)")
+    what, _ = only(problems(database_url))
+    assert "holds another model than the one that filled the active generation" in what
+
+
+# ---------------------------------------------------------------- --fix
+
+
+def test_fix_does_what_is_safe_and_leaves_the_rest(searchable: psycopg.Connection, database_url: str) -> None:
+    searchable.execute("CREATE TABLE pgembed.code_embeddings_77 (LIKE pgembed.code_embeddings)")
+    searchable.execute("ALTER TABLE pgembed.tokens SET (autovacuum_enabled = false)")
+    searchable.execute("INSERT INTO pgembed.tokens (token) SELECT n::text FROM generate_series(1, 1500) n")
+    searchable.execute("ALTER TABLE pgembed.candidate_pairs DISABLE TRIGGER candidate_pairs_require_chunks")
+    searchable.execute("INSERT INTO pgembed.candidate_pairs VALUES (1, 999999, 1, 0.5)")
+    searchable.execute("ALTER TABLE pgembed.candidate_pairs ENABLE TRIGGER candidate_pairs_require_chunks")
+    add_chunks(searchable, [Chunk(frozenset({"new"}), body="def new(): ...", path="new.py")])
+    searchable.execute("SELECT pg_stat_force_next_flush()")
+    before = searchable.execute("SELECT count(*) FROM pgembed.generations").fetchone()
+    outcome = pgembed("doctor", "--fix", "--json", "--dsn", database_url)
+    assert outcome.code == 1
+    said = json.loads(outcome.stdout)
+    assert [problem["remedy"] for problem in said["problems"]] == ["pgembed reindex"]
+    assert len(said["fixed"]) == 3
+    assert searchable.execute("SELECT count(*) FROM pgembed.generations").fetchone() == before
+    assert searchable.execute("SELECT to_regclass('pgembed.code_embeddings_77')").fetchone() == (None,)
+    assert searchable.execute("SELECT count(*) FROM pgembed.candidate_pairs WHERE chunk_b = 999999").fetchone() == (0,)
+    assert pgembed("reindex", "--dsn", database_url).code == 0
+    again = pgembed("doctor", "--fix", "--dsn", database_url)
+    assert (again.code, again.stdout) == (0, "Nothing is wrong.\n")
+
+
+def test_pairs_left_in_the_middle(conn: psycopg.Connection, database_url: str) -> None:
+    conn.execute("INSERT INTO pgembed.pair_runs (mode, state, min_jaccard, min_tokens) VALUES ('full','joining',0.5,0)")
+    what, remedy = only(problems(database_url))
+    assert "was left while joining" in what
+    assert remedy == "`pgembed pairs` goes on with it."
+    with psycopg.connect(database_url, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(hashtextextended('pgembed.pairs', 0))")
+        assert problems(database_url) == {}
+    assert pgembed("pairs", "--dsn", database_url).code == 0
+    assert problems(database_url) == {}

@@ -1,0 +1,184 @@
+"""What `pgembed doctor` looks at: the engines, the server, the schema, and what is in it."""
+
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from pgembed.db.connection import Problem
+
+# bytes that pgvector wants for the lists of an IVFFLAT build: 69 MB were seen at 50,000 rows
+_INDEX_BYTES_PER_ROW = 1400
+_MOST_DRIFT = 10  # differences of the schema that are named one by one
+
+Connection = psycopg.Connection[Any]
+
+
+def check_all(dsn: str | None, *, fix: bool = False) -> tuple[list[Problem], list[Problem]]:
+    """Return the problems there are, and those that were there and are `fix`ed."""
+    from pgembed.db.connection import connect
+    from pgembed.errors import DatabaseError
+
+    problems = list(_engines())
+    try:
+        conn = connect(dsn)
+    except DatabaseError as error:
+        return [*problems, Problem(error.message, error.remedy or "")], []
+    fixed: list[Problem] = []
+    with conn:
+        for problem in _database(conn):
+            if fix and problem.fix is not None:
+                problem.fix(conn)
+                fixed.append(problem)
+            else:
+                problems.append(problem)
+    return problems, fixed
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _engines() -> Iterator[Problem]:
+    plain, gpu = _installed("onnxruntime"), _installed("onnxruntime-gpu")
+    if plain and gpu:
+        yield Problem(
+            "onnxruntime and onnxruntime-gpu are both installed; they overwrite each other's files.",
+            "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install one of them again.",
+        )
+    if not plain and not gpu:
+        yield Problem(
+            "ONNX Runtime is not installed: reindex and search need it.",
+            "pip install 'pgembed-code[onnx]' (or 'pgembed-code[onnx-gpu]' where CUDA is).",
+        )
+
+
+def _database(conn: Connection) -> Iterator[Problem]:
+    from pgembed.db.connection import preflight
+    from pgembed.db.migrations import require_current
+    from pgembed.errors import SchemaError
+
+    yield from preflight(conn)
+    try:
+        require_current(conn)
+    except SchemaError as error:
+        yield Problem(error.message, error.remedy or "")
+        return
+    yield from _schema(conn)
+    yield from _contents(conn)
+    yield from _active_model(conn)
+
+
+def _schema(conn: Connection) -> Iterator[Problem]:
+    from pgembed.db.drift import find_drift
+
+    drift = find_drift(conn)
+    for difference in drift[:_MOST_DRIFT]:
+        source = f"{difference.file} has the original." if difference.file else "sql/schema.sql has the original."
+        yield Problem(f"The schema is not as `pgembed migrate` made it: {difference.what}.", source)
+    if len(drift) > _MOST_DRIFT:
+        yield Problem(f"The schema differs in {len(drift) - _MOST_DRIFT} more places.", "Compare with sql/schema.sql.")
+
+
+def _contents(conn: Connection) -> Iterator[Problem]:
+    from pgembed.db.sql import query
+
+    for (name,) in conn.execute(query("doctor_leftover_tables")).fetchall():
+        yield Problem(
+            f"The table pgembed.{name} belongs to no generation.", "pgembed generations prune", _drop_leftovers
+        )
+    for name, *_ in conn.execute(query("doctor_stale_statistics")).fetchall():
+        yield Problem(f"The table pgembed.{name} was never analysed.", f"ANALYZE pgembed.{name};", _Analyze(name))
+    orphans = conn.execute(query("doctor_orphan_pairs")).fetchone()
+    if orphans is not None and orphans[0]:
+        yield Problem(
+            f"{orphans[0]:,} candidate pairs are of chunks that are gone (deleted at REPEATABLE READ during a run).",
+            "pgembed pairs --full",
+            lambda conn: conn.execute(query("doctor_remove_orphan_pairs")),
+        )
+    unfinished = conn.execute(query("doctor_unfinished_pairs")).fetchone()
+    if unfinished is not None:
+        what = f"Run {unfinished[0]} of pairs was left while {unfinished[1]}."
+        yield Problem(what, "`pgembed pairs` goes on with it.")
+    memory = conn.execute(query("doctor_memory")).fetchone()
+    if memory is not None and memory[1] * _INDEX_BYTES_PER_ROW > memory[0]:
+        yield Problem(
+            f"maintenance_work_mem is {memory[0] >> 20} MB; an index over {memory[1]:,} chunks wants "
+            f"{(memory[1] * _INDEX_BYTES_PER_ROW >> 20) + 1} MB.",
+            "ALTER SYSTEM SET maintenance_work_mem = …; SELECT pg_reload_conf();  (reindex raises it for its own "
+            "session where the role may)",
+        )
+    missing = conn.execute(query("doctor_unvectored_chunks")).fetchone()
+    if missing is not None and missing[1]:
+        yield Problem(
+            f"{missing[1]:,} chunks have no vector in the active generation {missing[0]}; search does not find them.",
+            "pgembed reindex",
+        )
+
+
+def _active_model(conn: Connection) -> Iterator[Problem]:
+    """The model of the active generation: there, as it was exported, and able to run where it should."""
+    from pgembed.db.sql import query
+    from pgembed.encoders.artefact import load_manifest
+    from pgembed.errors import EncoderError
+
+    active = conn.execute(query("doctor_active_artefact")).fetchone()
+    if active is None:
+        return
+    generation_id, place, onnx_sha256 = active
+    if not (Path(place) / "model.onnx").exists():
+        yield Problem(
+            f"The model of the active generation {generation_id} is not on this machine: {place}",
+            "Copy the folder here, or export the encoder again and reindex.",
+        )
+        return
+    try:
+        manifest = load_manifest(Path(place))
+    except EncoderError as error:
+        yield Problem(
+            f"The model of the active generation {generation_id} is not as it was exported: {error.message}",
+            error.remedy or "Export the encoder again, and reindex.",
+        )
+        return
+    if manifest.onnx_sha256 != onnx_sha256:
+        yield Problem(
+            f"{place} holds another model than the one that filled the active generation {generation_id}.",
+            "Export that encoder again to this folder, or reindex with the one that is there: pgembed reindex --help",
+        )
+    elif _installed("onnxruntime-gpu"):
+        yield from _gpu(Path(place))
+
+
+def _gpu(artefact: Path) -> Iterator[Problem]:
+    """Where the GPU build is installed: whether it runs there. Only loading a model tells."""
+    from pgembed.encoders.onnx_encoder import OnnxEncoder
+    from pgembed.errors import PgembedError
+
+    try:
+        OnnxEncoder.load(artefact, provider="cuda")
+    except PgembedError as error:
+        yield Problem(f"onnxruntime-gpu is installed, but does not run on a GPU: {error.message}", error.remedy or "")
+
+
+class _Analyze:
+    def __init__(self, table: str) -> None:
+        self.table = table
+
+    def __call__(self, conn: Connection) -> None:
+        from psycopg import sql
+
+        from pgembed.db.sql import query
+
+        conn.execute(sql.SQL(query("doctor_analyze")).format(table=sql.Identifier("pgembed", self.table)))
+
+
+def _drop_leftovers(conn: Connection) -> None:
+    from pgembed.vectors.generations import list_generations, prune
+
+    prune(conn, keep=len(list_generations(conn)))  # the failed, and what no generation claims; every other one stays
