@@ -2,7 +2,8 @@
 
     PgembedError
     ├── ConfigurationError      a setting, an argument or an environment variable that cannot be used
-    │   └── MissingExtra        an optional dependency that is not installed
+    │   ├── MissingExtra        an optional dependency that is not installed
+    │   └── PluginError         what another distribution registers and cannot be used
     ├── DatabaseError           the server: unreachable, too old, without pgvector, without the privilege
     │   └── SchemaError         the schema: absent, behind, or newer than this package
     ├── CorpusError             files that cannot be ingested at all (single files are rejected, not raised)
@@ -42,6 +43,10 @@ class MissingExtra(ConfigurationError):
             f"{needed_for} needs the extra '{extra}' ({cause}).",
             remedy=f"Install it: pip install 'pgembed-code[{extra}]'",
         )
+
+
+class PluginError(ConfigurationError):
+    """What another distribution registers cannot be used."""
 
 
 class DatabaseError(PgembedError):

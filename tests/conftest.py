@@ -14,11 +14,14 @@ from pgembed.db.connection import connect
 from pgembed.db.embedded import ROLE, EmbeddedServer
 from pgembed.db.migrations import upgrade
 
-pytest_plugins = ["fixtures_encoders"]
+pytest_plugins = ["fixtures_encoders", "fixtures_towers", "fixtures_plugins"]
 
 # Never the developer's own database or server, and never a model hub.
 os.environ.pop("PGEMBED_DSN", None)
 os.environ["HF_HUB_OFFLINE"] = "1"
+# As pgembed.training has it, but tests import torch before that: threads that spin while they wait made a tiny model 50
+# times slower where other processes were at work.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _SERVER = pytest.StashKey[EmbeddedServer]()
 _FOLDER = pytest.StashKey["tempfile.TemporaryDirectory[str]"]()

@@ -10,7 +10,9 @@ import numpy.typing as npt
 import psycopg
 
 from pgembed.encoders.artefact import Manifest
+from pgembed.encoders.batching import Embedded
 from pgembed.encoders.spec import EncoderSpec, Role, TowerSpec
+from pgembed.encoders.windows import Long
 
 _LATENT = 16  # dimensions that the vectors truly have: with 2,560, no list would be nearer than another
 
@@ -50,21 +52,25 @@ class MadeUpEncoder:
         self.bad: dict[str, float] = {}
         self.asked: list[str] = []
         """Texts that it has embedded as passages."""
+        self.long: Long = "truncate"
+        """What it was last asked to do with long passages."""
         self.reads: int | None = None
         """Words that it reads of a text; what comes later changes nothing."""
         self.during: Callable[[], None] | None = None
         """Called at each batch of passages, before it is embedded."""
         self._projection = self._random("projection", _LATENT * 2560).reshape(_LATENT, 2560)
 
-    def embed_unchecked(self, texts: Sequence[str], *, role: Role) -> npt.NDArray[np.float32]:
+    def embed_each(self, texts: Sequence[str], *, role: Role, long: Long = "truncate") -> Embedded:
         if role == "passage":
             if self.during is not None:
                 self.during()
             self.asked += texts
-        return np.stack([self.vector(text) for text in texts])
+            self.long = long
+        longer = [n for n, text in enumerate(texts) if self.reads is not None and len(text.split()) > self.reads]
+        return Embedded(np.stack([self.vector(text) for text in texts]), {}, longer)
 
     def embed(self, texts: Sequence[str], *, role: Role) -> npt.NDArray[np.float32]:
-        return self.embed_unchecked(texts, role=role)
+        return self.embed_each(texts, role=role).vectors
 
     def vector(self, text: str) -> npt.NDArray[np.float32]:
         words = text.split()

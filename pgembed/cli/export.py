@@ -18,10 +18,16 @@ def export(
     run: Annotated[
         int | None, typer.Option("--run", metavar="ID", help="A finished training run. Default: the newest.")
     ] = None,
-    encoder: Annotated[str | None, typer.Option("--encoder", metavar="NAME", help="A preset, such as minilm.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", metavar="NAME", help="An encoder known by name, such as minilm.")
+    ] = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option("--checkpoint", metavar="FOLDER", help="A checkpoint, or a folder of sentence-transformers."),
+        typer.Option(
+            "--checkpoint",
+            metavar="PATH",
+            help="A checkpoint, a folder of sentence-transformers, or an encoder file (see below).",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Default: a folder of its own under PGEMBED_HOME.")
@@ -34,11 +40,15 @@ def export(
     The graph is held against torch over lengths, paddings and batch sizes; below a cosine of 0.9999 nothing is
     written. An intact export of the same encoder is kept.
 
+    Weights that lie on the disk are given by an encoder file, which takes the rest from an encoder known by name. It is
+    JSON: {"preset": "qodo-jina", "weights": {"qodo": "/models/qodo", "jina-v3": "/models/jina-v3"}}
+
     \b
     Examples:
         pgembed export
         pgembed export --encoder minilm
         pgembed export --checkpoint ~/models/mine --out ~/artefacts/mine
+        pgembed export --checkpoint ~/models/pair.json
     """
     if sum(source is not None for source in (run, encoder, checkpoint)) > 1:
         raise typer.BadParameter("--run, --encoder and --checkpoint exclude each other.")
@@ -52,7 +62,7 @@ def export(
     if encoder is not None:
         source = label = encoder
     elif checkpoint is not None:
-        source, label = checkpoint, checkpoint.resolve().name
+        source, label = checkpoint, checkpoint.resolve().name.removesuffix(".json")
     else:
         from pgembed.training.runs import finished_checkpoint
 

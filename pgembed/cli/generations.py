@@ -44,7 +44,10 @@ def list_(dsn: DsnOption = None, as_json: JsonOption = False) -> None:
     for generation in found:
         effort = "" if generation.probes is None else f" {generation.probes}"
         lists = f"/{generation.lists}" if effort and generation.index_method == "ivfflat" else ""
-        remark = "rollback goes here" if generation.is_previous else generation.error or ""
+        remarks = [
+            "rollback goes here" if generation.is_previous else generation.error or "",
+            "long chunks in windows" if generation.long == "windows" else "",
+        ]
         shown.add_row(
             str(generation.id),
             Text(printable(generation.encoder)),
@@ -55,7 +58,7 @@ def list_(dsn: DsnOption = None, as_json: JsonOption = False) -> None:
             "" if generation.index_recall is None else f"{generation.index_recall:.3f}",
             "" if generation.size_bytes is None else f"{generation.size_bytes / 2**20:,.0f} MB",
             f"{generation.created_at:%Y-%m-%d %H:%M}",
-            Text(printable(remark)),
+            Text(printable("; ".join(filter(None, remarks)))),
         )
     console.print(shown)
 

@@ -34,6 +34,15 @@ def reindex(
     ] = 0.95,
     activate: Annotated[bool, typer.Option("--activate", help="Answer searches from it once it is complete.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start a new generation though this encoder has one.")] = False,
+    long: Annotated[
+        str | None,
+        typer.Option(
+            "--long",
+            metavar="HOW",
+            help="Chunks longer than the encoder reads: truncate (default), or windows: embed all of it in overlapping "
+            "windows, and average. Another way is another generation.",
+        ),
+    ] = None,
     dsn: DsnOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -48,8 +57,10 @@ def reindex(
         pgembed reindex --batch 512
         pgembed reindex --artefact ~/models/ours --activate
         pgembed reindex --encoder minilm --index hnsw --recall 0.98
+        pgembed reindex --long windows
     """
     from pgembed.config import settings
+    from pgembed.encoders.windows import LONG
     from pgembed.vectors import artefacts
     from pgembed.vectors.index import METHODS
     from pgembed.vectors.reindex import reindex as run
@@ -58,6 +69,8 @@ def reindex(
         raise typer.BadParameter("--artefact and --encoder both choose an encoder: give one.")
     if index is not None and index not in METHODS:
         raise typer.BadParameter(f"{index!r} is not an index method; there are {', '.join(METHODS)}.")
+    if long is not None and long not in LONG:
+        raise typer.BadParameter(f"{long!r} is no way to embed long chunks; there are {', '.join(LONG)}.")
     if artefact is None:
         with connection(dsn) as conn:
             artefact = artefacts.choose_artefact(conn, settings().models_dir, encoder)
@@ -69,6 +82,7 @@ def reindex(
         target_recall=recall,
         activate=activate,
         fresh=fresh,
+        long=long,
         progress=show_progress(),
     )
     if as_json:
@@ -88,6 +102,13 @@ def _tell(result: "ReindexResult") -> None:
         line("Every chunk had its vector already.")
     if result.rejected:
         line(f"{result.rejected:,} chunks got no usable vector: pgembed.rejected_items tells which.")
+    if result.long_chunks and result.long == "truncate":
+        line(
+            f"{result.long_chunks:,} chunks are longer than the {result.max_tokens} tokens that the encoder reads, and "
+            "were cut there. To embed all of them: pgembed reindex --long windows"
+        )
+    elif result.long_chunks:
+        line(f"{result.long_chunks:,} chunks longer than {result.max_tokens} tokens were embedded in windows.")
     effort = {"ivfflat": "probes", "hnsw": "ef_search", "binary": "candidates"}[result.index_method]
     lists = f", {result.lists:,} lists" if result.index_method == "ivfflat" else ""
     line(

@@ -4,11 +4,12 @@ A third party registers an object (or a class without arguments) under the entry
 
     [project.entry-points."pgembed.chunkers"]
     cobol = "my_package:CobolChunker"
+
+docs/plugins.md has a worked example.
 """
 
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import PurePosixPath
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from pgembed.corpus.definitions import chunk_definitions
 from pgembed.corpus.file_types import language_of
 from pgembed.corpus.languages import BY_NAME
 from pgembed.corpus.windows import windows
-from pgembed.errors import CorpusError
+from pgembed.plugins import Plugin, collision, plugins
 
 GROUP = "pgembed.chunkers"
 
@@ -58,28 +59,45 @@ _WINDOWS: Chunker = _Windows()
 def third_party() -> Mapping[str, Chunker]:
     """Return the registered chunkers by file ending.
 
+    One that is broken is an error and not passed over: its files would be cut in another way, and nobody would notice.
+
     Raises:
-        CorpusError: one cannot be loaded, or two want the same ending.
+        PluginError: one cannot be loaded, or two want the same ending or name.
     """
+    claims: dict[str, str] = {f"The name {builtin.name!r}": "pgembed itself" for builtin in (_DEFINITIONS, _WINDOWS)}
     found: dict[str, Chunker] = {}
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        try:
-            loaded = entry.load()
-            chunker: Chunker = loaded() if isinstance(loaded, type) else loaded
-            extensions = [extension.lower() for extension in chunker.extensions]
-        except Exception as error:  # whatever a stranger's code raises
-            raise CorpusError(
-                f"The chunker {entry.name!r} ({entry.value}) cannot be loaded: {error}",
-                remedy="Repair or uninstall the package that registers it.",
-            ) from error
-        for extension in extensions:
-            if extension in found:
-                raise CorpusError(
-                    f"Two chunkers want *{extension}: {found[extension].name!r} and {chunker.name!r}.",
-                    remedy="Uninstall one of the packages that register them.",
-                )
-            found[extension] = chunker
+    for plugin in plugins(GROUP):
+        chunker = _load(plugin)
+        claimant = f"{plugin.origin} (entry {plugin.name!r})"
+        # the name as well: it is stored with each file, and tells that another chunker cuts the file now
+        for claim in (f"The name {chunker.name!r}", *(f"The file ending {ending}" for ending in chunker.extensions)):
+            if claim in claims:
+                raise collision(claim, claims[claim], claimant, second_distribution=plugin.distribution)
+            claims[claim] = claimant
+        found.update(dict.fromkeys(chunker.extensions, chunker))
     return found
+
+
+def _load(plugin: Plugin) -> Chunker:
+    loaded = plugin.load()
+    try:
+        chunker: Chunker = loaded() if isinstance(loaded, type) else loaded
+        name, extensions, chunk = chunker.name, dict(chunker.extensions), chunker.chunk
+    except Exception as error:  # whatever a stranger's code raises
+        raise plugin.broken(error) from error
+    if not (isinstance(name, str) and name and callable(chunk)):
+        raise plugin.broken(f"its name is {name!r} and its chunk {chunk!r}; needed are a string and a method.")
+    for extension, language in extensions.items():
+        # files are asked for by their last suffix in lower case: any other spelling would never be found
+        if (
+            not isinstance(extension, str)
+            or PurePosixPath(f"x{extension}".lower()).suffix != extension
+            or not extension
+        ):
+            raise plugin.broken(f"{extension!r} is no file ending in lower case such as '.cob'.")
+        if not isinstance(language, str) or not language:
+            raise plugin.broken(f"the language of {extension!r} is {language!r}, not a name.")
+    return chunker
 
 
 def choose(path: str, text: str) -> tuple[Chunker, str]:

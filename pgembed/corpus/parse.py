@@ -8,7 +8,7 @@ from pathlib import Path
 from pgembed.corpus.chunk import Chunk, Chunked
 from pgembed.corpus.chunkers import choose, is_current
 from pgembed.corpus.read import Unusable, decode, read_bytes
-from pgembed.corpus.tokens import tokens
+from pgembed.tokens import tokens
 
 RACY_NS = 2_000_000_000
 """A file that was written less than this before it was read may be written again within its time stamp's grain (two

@@ -1,6 +1,6 @@
 """A slice of files to rows, in one transaction: temporary tables by COPY, then set-wise statements.
 
-Writes `source_files`, `code_chunks`, `chunk_locations`, `tokens`, `rejected_items`. Every writer of chunks takes one
+Writes `source_files`, `code_chunks`, `chunk_locations`, `tokens`, `lexical_documents`, `rejected_items`. Every writer of chunks takes one
 lock for its transaction, so that no slice removes a chunk as an orphan while another gives it a place.
 """
 
@@ -10,6 +10,7 @@ from typing import LiteralString, TypeVar
 
 import psycopg
 
+from pgembed.corpus.lexicon import complete_lexicon
 from pgembed.corpus.parse import Parsed
 from pgembed.corpus.report import IngestReport
 from pgembed.db.sql import query
@@ -118,6 +119,7 @@ class SliceWriter:
         deleted = conn.execute(query("delete_orphans"), {"chunk_ids": left}).rowcount
         conn.execute(query("clear_other_rejects"), {**source, "seen": seen, "unchanged": unchanged})
         conn.execute(query("count_document_frequencies"))
+        complete_lexicon(conn)
         conn.execute(query("finish_source"), {**source, "revision": self.report.revision})
         return deleted
 

@@ -100,7 +100,11 @@ class CodeChunk(_Identified, Base):
     token_count: Mapped[int | None] = mapped_column(Computed("cardinality(token_ids)", persisted=True))
     line_count: Mapped[int]
     created_at: Mapped[datetime] = _now()
-    __table_args__ = (CheckConstraint("octet_length(sha256) = 32"), Index("code_chunks_language_idx", "language"))
+    __table_args__ = (
+        CheckConstraint("octet_length(sha256) = 32"),
+        Index("code_chunks_language_idx", "language"),
+        Index("code_chunks_symbol_idx", "symbol", postgresql_using="hash"),
+    )
 
 
 class ChunkLocation(Base):
@@ -116,6 +120,7 @@ class ChunkLocation(Base):
     __table_args__ = (
         ForeignKeyConstraint(["source_id", "path"], [SourceFile.source_id, SourceFile.path], ondelete="CASCADE"),
         Index("chunk_locations_chunk_id_idx", "chunk_id"),
+        Index("chunk_locations_symbol_idx", "symbol", postgresql_using="hash"),
     )
 
 
@@ -126,6 +131,44 @@ class Token(Base):
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     token: Mapped[str] = mapped_column(unique=True)
     document_frequency: Mapped[int] = mapped_column(server_default=text("0"))
+    lexical_frequency: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+class LexicalDocument(Base):
+    """The words of a chunk, its docstring and its symbol: what the search by words reads."""
+
+    __tablename__ = "lexical_documents"
+    chunk_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(CodeChunk.id, ondelete="CASCADE"), primary_key=True)
+    token_ids: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    length: Mapped[int | None] = mapped_column(Computed("cardinality(token_ids)", persisted=True))
+    described: Mapped[bool] = mapped_column(server_default=text("true"))
+    __table_args__ = (
+        Index("lexical_documents_token_ids_idx", "token_ids", postgresql_using="gin"),
+        Index("lexical_documents_length_idx", "length", "chunk_id"),
+        Index("lexical_documents_undescribed_idx", "chunk_id", postgresql_where=text("NOT described")),
+    )
+
+
+class LexicalStatistics(Base):
+    """How many lexical documents there are, and how long; one row at most."""
+
+    __tablename__ = "lexical_statistics"
+    only_row: Mapped[bool] = mapped_column(server_default=text("true"), primary_key=True)
+    documents: Mapped[int] = mapped_column(BigInteger)
+    average_length: Mapped[float]
+    __table_args__ = (CheckConstraint("only_row"),)
+
+
+class SearchSetting(Base):
+    """What search is told, in numbers."""
+
+    __tablename__ = "search_settings"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float]
+    least: Mapped[float]
+    most: Mapped[float]
+    description: Mapped[str]
+    __table_args__ = (CheckConstraint("value BETWEEN least AND most"),)
 
 
 class CandidatePair(Base):
@@ -266,7 +309,7 @@ class Evaluation(_Identified, Base):
     """What a measurement found."""
 
     __tablename__ = "evaluations"
-    encoder_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(Encoder.id))
+    encoder_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey(Encoder.id))
     generation_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey(Generation.id, ondelete="CASCADE"))
     dataset: Mapped[str]
     fingerprint: Mapped[str]

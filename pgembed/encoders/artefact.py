@@ -1,8 +1,10 @@
 """An exported encoder: a folder with everything that embedding needs, each file with its hash.
 
 encoder.json            spec, fingerprint, hashes, how it was made, the parity that was measured
-model.onnx              one graph: tokens of every tower in, (B, 2560) normalised floats out
-tokenizer-<tower>.json  as published
+model.onnx              one graph: tokens of every tower in, (B, 2560) normalised floats out; with task adapters
+                        the role of each text is an input too
+model.onnx.data         its weights, where they are more than a graph's file holds (2 GB)
+tokenizer-<tower>.json  as published, with the end of text that the tower says
 """
 
 import json
@@ -17,6 +19,8 @@ from pgembed.errors import EncoderError
 MANIFEST = "encoder.json"
 MODEL = "model.onnx"
 OUTPUT = "sentence_embedding"
+ROLE = "role"
+"""Input of an encoder with task adapters: each text's role, (B,) int64, by its place in `spec.ROLES`."""
 FORMAT = 1
 
 

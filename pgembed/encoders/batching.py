@@ -1,9 +1,46 @@
 """Which texts go through the model together: of like length, so that little is padding, under a token budget."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pgembed.encoders.windows import Window
+
+
+@dataclass(frozen=True)
+class Input:
+    """One row of a batch: a text, or a part of one."""
+
+    text: int
+    """Position of the text."""
+    windows: list[Window]
+    """One for each tower."""
+    is_last: bool
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What became of some texts."""
+
+    vectors: NDArray[np.float32]
+    """(N, D) in the order given; NaN, infinite or zero where the model gave that, NaN where it gave nothing."""
+    errors: dict[int, str]
+    """Position of each text that the tokenizer or the engine failed on, and what it said."""
+    long: list[int]
+    """Positions of the texts that are longer than the encoder reads."""
+
+
+def side_by_side(text: int, windows: Sequence[Sequence[Window]]) -> Iterator[Input]:
+    """Yield the inputs of a text, whose windows are given for each tower.
+
+    A tower with fewer windows than another repeats its last one, without weight.
+    """
+    count = max(len(tower) for tower in windows)
+    for n in range(count):
+        row = [tower[n] if n < len(tower) else Window(tower[-1].ids, 0) for tower in windows]
+        yield Input(text, row, is_last=n == count - 1)
 
 
 def length_batches(lengths: Sequence[int], *, token_budget: int) -> Iterator[NDArray[np.intp]]:

@@ -1,7 +1,7 @@
 """An exported encoder at work in ONNX Runtime: texts in, vectors out. Imports neither torch nor transformers."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgembed.encoders.artefact import OUTPUT, Manifest, input_names, load_manifest
-from pgembed.encoders.batching import length_batches, pad
-from pgembed.encoders.spec import Role
+from pgembed.encoders.artefact import OUTPUT, ROLE, Manifest, input_names, load_manifest
+from pgembed.encoders.batching import Embedded, Input, length_batches, pad, side_by_side
+from pgembed.encoders.spec import ROLES, Role
 from pgembed.encoders.tokenizer import Tokenizer
+from pgembed.encoders.windows import Long, Window, WindowPool
 from pgembed.errors import EncoderError, MissingExtra
 from pgembed.progress import Task
 
@@ -26,9 +27,10 @@ _TOKEN_BUDGET = {"cpu": 2048, "cuda": 65536}
 class OnnxEncoder:
     """A loaded artefact. `embed` may be called from several threads."""
 
-    def __init__(self, manifest: Manifest, session: Any, *, provider: str) -> None:
+    def __init__(self, manifest: Manifest, session: Any, *, provider: str, run_options: Any = None) -> None:
         self.manifest = manifest
         self._session = session
+        self._run_options = run_options
         self._budget = _TOKEN_BUDGET[provider]
         self._inputs = input_names(manifest.spec)
         self._tokenizers = [
@@ -69,7 +71,10 @@ class OnnxEncoder:
                 remedy="Install the GPU build (pip install 'pgembed-code[onnx-gpu]') with CUDA 13 and cuDNN 9, "
                 "or ask for --provider cpu.",
             )
-        return cls(manifest, session, provider=provider)
+        # what fails in a run is raised; printed as well, it would come once for each half of a batch
+        run_options = onnxruntime.RunOptions()
+        run_options.log_severity_level = 4
+        return cls(manifest, session, provider=provider, run_options=run_options)
 
     @property
     def dimensions(self) -> int:
@@ -92,33 +97,125 @@ class OnnxEncoder:
         Raises:
             EncoderError: a vector is not finite or is zero; the message names the text's position.
         """
-        vectors = self.embed_unchecked(texts, role=role, max_tokens=max_tokens, task=task)
-        if bad := invalid_rows(vectors):
-            raise EncoderError(f"The encoder gave no usable vector (NaN, infinite or zero) for the text at {bad[0]}.")
+        found = self.embed_each(texts, role=role, max_tokens=max_tokens, task=task)
+        if bad := invalid_rows(found.vectors):
+            why = found.errors.get(bad[0], "NaN, infinite or zero")
+            raise EncoderError(f"The encoder gave no usable vector ({why}) for the text at {bad[0]}.")
+        return found.vectors
+
+    def embed_each(
+        self,
+        texts: Sequence[str],
+        *,
+        role: Role,
+        long: Long = "truncate",
+        max_tokens: int | None = None,
+        task: Task | None = None,
+    ) -> Embedded:
+        """Embed each text for itself: one that the tokenizer or the engine fails on costs no other its vector.
+
+        Where a batch fails it is halved until the text that does it stands alone. `long` says what becomes of texts
+        beyond the limit: cut, or embedded as windows and pooled.
+
+        Raises:
+            EncoderError: the engine fails on everything, not on a text.
+        """
+        errors: dict[int, str] = {}
+        inputs, long_texts = self._tokenize(texts, role, long, max_tokens, errors)
+        vectors = np.full((len(texts), self.dimensions), np.nan, dtype=np.float32)
+        windowed = long_texts if long == "windows" else []
+        pool = WindowPool(self.manifest.spec, windowed)
+        pooling = set(windowed)
+        lengths = [max(len(window.ids) for window in row.windows) for row in inputs]
+        for positions in length_batches(lengths, token_budget=self._budget):
+            for rows, found in self._run([inputs[n] for n in positions], role, errors):
+                for row, vector in zip(rows, found, strict=True):
+                    if row.text in pooling:
+                        pool.add(row.text, vector, [window.tokens for window in row.windows])
+                    else:
+                        vectors[row.text] = vector
+            if task is not None:
+                task.advance(sum(inputs[n].is_last for n in positions))
+        if windowed:
+            vectors[windowed] = pool.pooled()
+        vectors[list(errors)] = np.nan
+        return Embedded(vectors, errors, long_texts)
+
+    def _tokenize(
+        self, texts: Sequence[str], role: Role, long: Long, max_tokens: int | None, errors: dict[int, str]
+    ) -> tuple[list[Input], list[int]]:
+        """Return the model's inputs, and the positions of the texts that are longer than a tower reads."""
+        prompts = [tower.prompt(role) for tower in self.manifest.spec.towers]
+
+        def encode(some: Sequence[str]) -> list[tuple[list[list[Window]], bool]]:
+            """Return for each text the windows of each tower, and whether the text is long."""
+            by_tower = [
+                tokenizer.encode_marked([prompt + text for text in some], max_tokens=max_tokens)
+                for tokenizer, prompt in zip(self._tokenizers, prompts, strict=True)
+            ]
+            found = []
+            for text, towers in zip(some, zip(*by_tower, strict=True), strict=True):
+                windows = [[Window(ids, 1)] for ids, _ in towers]
+                is_long = any(is_cut for _, is_cut in towers)
+                if is_long and long == "windows":
+                    windows = [
+                        tokenizer.windows(text, prompt=prompt, max_tokens=max_tokens)
+                        for tokenizer, prompt in zip(self._tokenizers, prompts, strict=True)
+                    ]
+                found.append((windows, is_long))
+            return found
+
+        encoded: dict[int, tuple[list[list[Window]], bool]]
+        try:
+            encoded = dict(enumerate(encode(texts)))
+        except EncoderError:
+            raise
+        except Exception:  # noqa: BLE001 - the library fails as a whole on one text: such as half a surrogate pair
+            encoded = {}
+            for position, text in enumerate(texts):
+                try:
+                    (encoded[position],) = encode([text])
+                except Exception as error:  # noqa: BLE001 - it has no exceptions of its own
+                    self._blame(position, role, error, errors)
+        inputs = [row for text, (windows, _) in encoded.items() for row in side_by_side(text, windows)]
+        return inputs, [text for text, (_, is_long) in encoded.items() if is_long]
+
+    def _run(
+        self, rows: list[Input], role: Role, errors: dict[int, str]
+    ) -> Iterator[tuple[list[Input], NDArray[np.float32]]]:
+        """Yield the vectors (B, D) of as many rows as the engine takes at once."""
+        try:
+            found = self._vectors([[row.windows[n].ids for row in rows] for n in range(len(self._inputs))], role)
+        except Exception as error:  # noqa: BLE001 - what the engine raises has no common ancestor below this
+            if len(rows) == 1:
+                self._blame(rows[0].text, role, error, errors)
+                return
+            middle = len(rows) // 2
+            yield from self._run(rows[:middle], role, errors)
+            yield from self._run(rows[middle:], role, errors)
+        else:
+            yield rows, found
+
+    def _vectors(self, ids: Sequence[Sequence[Sequence[int]]], role: Role) -> NDArray[np.float32]:
+        """Return (B, D) for the ids of B texts, given for each tower."""
+        feed: dict[str, NDArray[np.int64]] = {}
+        for (ids_name, mask_name), rows in zip(self._inputs, ids, strict=True):
+            feed[ids_name], feed[mask_name] = pad(rows)
+        if self.manifest.spec.takes_role:
+            feed[ROLE] = np.full(len(ids[0]), ROLES.index(role), dtype=np.int64)
+        vectors: NDArray[np.float32] = self._session.run([OUTPUT], feed, self._run_options)[0]
         return vectors
 
-    def embed_unchecked(
-        self, texts: Sequence[str], *, role: Role, max_tokens: int | None = None, task: Task | None = None
-    ) -> NDArray[np.float32]:
-        """Like `embed`, but a text without a usable vector keeps what the model gave; see `invalid_rows`."""
-        prompted = [
-            [tower.prompt(role) + text for text in texts] if tower.prompt(role) else list(texts)
-            for tower in self.manifest.spec.towers
-        ]
-        ids = [
-            tokenizer.encode(tower_texts, max_tokens=max_tokens)
-            for tokenizer, tower_texts in zip(self._tokenizers, prompted, strict=True)
-        ]
-        vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
-        lengths = [max(len(tower_ids[n]) for tower_ids in ids) for n in range(len(texts))]
-        for positions in length_batches(lengths, token_budget=self._budget):
-            feed = {}
-            for (ids_name, mask_name), tower_ids in zip(self._inputs, ids, strict=True):
-                feed[ids_name], feed[mask_name] = pad([tower_ids[n] for n in positions])
-            vectors[positions] = self._session.run([OUTPUT], feed)[0]
-            if task is not None:
-                task.advance(len(positions))
-        return vectors
+    def _blame(self, text: int, role: Role, error: Exception, errors: dict[int, str]) -> None:
+        """Note that a text cannot be embedded, unless a plain one cannot either: then it is the engine that fails."""
+        try:
+            self._vectors([tokenizer.encode(["x"]) for tokenizer in self._tokenizers], role)
+        except Exception:  # noqa: BLE001 - as above
+            raise EncoderError(
+                f"The encoder in {self.manifest.path} fails on every text: {error}",
+                remedy="Free memory or restart what it runs on, then run the same command again: it goes on.",
+            ) from error
+        errors[text] = f"{type(error).__name__}: {error}"
 
 
 def invalid_rows(vectors: NDArray[np.float32]) -> list[int]:

@@ -1,7 +1,7 @@
 """What an encoder is: one or two towers, each filling a slot of the 2,560 dimensions. Data, no code."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from pgembed.errors import EncoderError
@@ -11,6 +11,8 @@ DIMENSIONS = 2560
 
 Pooling = Literal["mean", "last", "cls"]
 Role = Literal["query", "passage"]
+ROLES: tuple[Role, ...] = get_args(Role)
+"""A role's place here is what an exported graph takes as its number."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class TowerSpec:
     weights: str
     """Where they are: `package:<import name>/<folder>`, `folder:<path>`, or `hub:<repository>@<revision>`."""
     dimensions: int
-    """Width of the tower's own output; the rest of its slot is zeros."""
+    """Width of the tower's own output; the rest of its slot is zeros. Less than the model's own width keeps the first
+    ones (Matryoshka, Kusupati et al., NeurIPS 2022), at widths that the model was trained for."""
     slot: int
     """Width that it takes of the 2,560."""
     pooling: Pooling
@@ -33,7 +36,18 @@ class TowerSpec:
     """Share of the joined vector: the cosine of a pair of towers is the mean of theirs, weighted by weight²."""
     query_prompt: str = ""
     passage_prompt: str = ""
+    query_adapter: str = ""
+    """Task adapter (LoRA) that a query goes through, by the name that the weights give it; empty: none."""
+    passage_adapter: str = ""
+    end_of_text: str = ""
+    """Token that ends every text where tokenizer.json does not add it by itself, e.g. `<|endoftext|>`."""
+    matryoshka_dimensions: tuple[int, ...] = ()
+    """Widths that the output may be cut to, where the model's configuration does not list them."""
     licence: str = "unknown"
+    licence_note: str = ""
+    """What a user must know before use, e.g. `no commercial use`."""
+    sha256: dict[str, str] = field(default_factory=dict, hash=False)
+    """File name to hash, for files that must be these and no others."""
 
     def __post_init__(self) -> None:
         if self.pooling not in get_args(Pooling):
@@ -46,10 +60,16 @@ class TowerSpec:
             )
         if not (self.weight > 0 and self.max_tokens > 2):
             raise EncoderError(f"Tower {self.name!r}: weight and max_tokens must be positive.")
+        # JSON and TOML have no tuples
+        object.__setattr__(self, "matryoshka_dimensions", tuple(self.matryoshka_dimensions))
 
     def prompt(self, role: Role) -> str:
         """Return what goes before a text in this role."""
         return self.query_prompt if role == "query" else self.passage_prompt
+
+    def adapter(self, role: Role) -> str:
+        """Return the task adapter of this role; empty where there is none."""
+        return self.query_adapter if role == "query" else self.passage_adapter
 
 
 @dataclass(frozen=True)
@@ -74,13 +94,21 @@ class EncoderSpec:
         return DIMENSIONS
 
     @property
+    def takes_role(self) -> bool:
+        """Whether the role chooses weights, so that a graph needs to be told it with every text."""
+        return any(tower.adapter(role) for tower in self.towers for role in ROLES)
+
+    @property
     def licence(self) -> str:
         """Licences of all towers."""
         return "; ".join(dict.fromkeys(tower.licence for tower in self.towers))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, of which `from_json` makes the same encoder."""
-        return {"name": self.name, "towers": [dataclasses.asdict(tower) for tower in self.towers]}
+        towers = [dataclasses.asdict(tower) for tower in self.towers]
+        for tower in towers:
+            tower["matryoshka_dimensions"] = list(tower["matryoshka_dimensions"])
+        return {"name": self.name, "towers": towers}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "EncoderSpec":

@@ -1,6 +1,7 @@
 """Checkpoints: folders that are complete or not there, in safetensors and JSON. Nothing is pickled.
 
-step-000050/    state.json, weights.safetensors, optimiser.safetensors: what a resume needs
+step-000050/    what a resume needs: state.json, and in safetensors weights, optimiser and random states
+best-000040/    the weights of the best validation so far, where they are to be kept
 final/          pgembed.json (the encoder), training.json (how it came about), towers/<name>/ (a model folder each)
 """
 
@@ -17,14 +18,13 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from pgembed import __version__
 from pgembed.encoders.folder import SPEC
 from pgembed.encoders.weights import locate
 from pgembed.errors import TrainingError
+from pgembed.training.mixture import copy_weights, set_weights
 from pgembed.training.model import EncoderModel
 
 FINAL = "final"
-_KEEP = 2
 
 # What stands beside a model's weights in sentence-transformers' layout, so that a trained tower loads there too.
 _COMPANIONS = ("*.json", "vocab.txt", "*/config.json")
@@ -38,17 +38,38 @@ class State:
     """Steps that are done."""
     skipped: int = 0
     """Those of them that changed nothing, because the loss or a gradient was not finite."""
+    best_step: int | None = None
+    """The step of the best validation so far."""
+    best_rank: tuple[float, float] | None = None
+    """What it was compared by."""
+    stale: int = 0
+    """Validations since then."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a run must have in common with the one that goes on from its checkpoint, and what is noted beside."""
+
+    identity: dict[str, Any]
+    """Options, and fingerprints of data and base."""
+    code: dict[str, str | None]
+    """Versions, and the git revision."""
+    position: dict[str, Any]
+    """Of sampler and schedule after a checkpoint's step: a function of the step, stored to be held against it."""
+
+    def parts(self) -> dict[str, Any]:
+        """Return all of it by name, as JSON would give it back."""
+        named = {**self.identity, **self.code, **self.position}
+        parts: dict[str, Any] = json.loads(json.dumps(named, sort_keys=True))
+        return parts
 
 
 def save_step(
-    run: Path, state: State, model: EncoderModel, optimiser: torch.optim.Optimizer, identity: dict[str, Any]
+    run: Path, state: State, model: EncoderModel, optimiser: torch.optim.Optimizer, setting: Setting, *, keep: int = 2
 ) -> None:
-    """Store everything that later steps depend on; older checkpoints go, but for the one before.
-
-    `identity` is what a run must have in common with the one that goes on from here.
-    """
+    """Store everything that later steps depend on; of the older checkpoints the last `keep` − 1 stay."""
     with _complete_folder(run / f"step-{state.step:06d}") as folder:
-        save_file(_weights(model), folder / "weights.safetensors")
+        save_file(copy_weights(model), folder / "weights.safetensors")
         tensors, numbers = {}, {}
         for index, values in optimiser.state_dict()["state"].items():
             for name, value in values.items():
@@ -57,49 +78,85 @@ def save_step(
                 else:
                     numbers[f"{index}.{name}"] = float(value)
         save_file(tensors, folder / "optimiser.safetensors")
-        stored = {"state": vars(state), "identity": identity, "numbers": numbers, "pgembed": __version__}
+        save_file(_random_states(), folder / "random.safetensors")
+        stored = {
+            "state": vars(state),
+            "setting": setting.parts(),
+            "numbers": numbers,
+            "threads": torch.get_num_threads(),
+        }
         _write_json(folder / "state.json", stored)
-    for old in _steps(run)[:-_KEEP]:
+    for old in _steps(run)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
+    for old in run.glob("best-??????"):
+        if old != _best(run, state):
+            shutil.rmtree(old, ignore_errors=True)
 
 
-def load_step(run: Path, model: EncoderModel, optimiser: torch.optim.Optimizer, identity: dict[str, Any]) -> State:
+def newest_step(run: Path) -> int:
+    """Return the step of the newest checkpoint; 0 where there is none."""
+    found = _steps(run)
+    return int(found[-1].name.removeprefix("step-")) if found else 0
+
+
+def load_step(run: Path, model: EncoderModel, optimiser: torch.optim.Optimizer, setting: Setting) -> tuple[State, str]:
     """Load the newest checkpoint of `run` into model and optimiser; where there is none, leave them as they are.
 
+    Return its state, and what a person should know of it (empty: nothing).
+
     Raises:
-        TrainingError: the checkpoint belongs to other options, weights or data (each part that differs is named), or
-            cannot be read.
+        TrainingError: the checkpoint belongs to other options, weights, data or code (each part that differs is named),
+            or cannot be read.
     """
     found = _steps(run)
     if not found:
-        return State()
+        return State(), ""
     folder = found[-1]
     try:
         stored = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        weights = load_file(folder / "weights.safetensors")
-        tensors = load_file(folder / "optimiser.safetensors")
-        state = State(**stored["state"])
-        before, numbers = dict(stored["identity"]), dict(stored["numbers"])
+        weights, tensors, random = (
+            load_file(folder / f"{name}.safetensors") for name in ("weights", "optimiser", "random")
+        )
+        rank = stored["state"].pop("best_rank")
+        state = State(**stored["state"], best_rank=None if rank is None else (rank[0], rank[1]))
+        before, numbers, threads = dict(stored["setting"]), dict(stored["numbers"]), int(stored["threads"])
     except Exception as error:
         raise TrainingError(
             f"The checkpoint {folder} cannot be read: {error}",
             remedy="Remove that folder: the run goes on from an older one.",
         ) from error
-    differing = [key for key in sorted({*before, *identity}) if before.get(key) != identity.get(key)]
+    now = setting.parts()
+    differing = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
     if differing:
         raise TrainingError(
             f"The checkpoint {folder} does not fit: "
-            + "; ".join(f"{key} was {before.get(key)!r} and is {identity.get(key)!r}" for key in differing)
+            + "; ".join(f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in differing)
             + ".",
-            remedy="Use the same data and options, or start anew with --fresh.",
+            remedy="Use the same data, options and versions, or start anew with --fresh.",
         )
-    model.load_state_dict(weights, strict=True)
+    set_weights(model, weights)
     restored: dict[int, dict[str, Any]] = {}
     for key, value in (*tensors.items(), *((k, torch.tensor(v)) for k, v in numbers.items())):
         index, name = key.split(".", 1)
         restored.setdefault(int(index), {})[name] = value
     optimiser.load_state_dict({**optimiser.state_dict(), "state": restored})
-    return state
+    _set_random_states(random)
+    if threads == torch.get_num_threads():
+        return state, ""
+    return state, f"It ran with {threads} threads and goes on with {torch.get_num_threads()}: last digits may differ."
+
+
+def save_best(run: Path, model: EncoderModel, step: int) -> None:
+    """Store the trained weights as those of the best validation; older ones go with the next checkpoint."""
+    with _complete_folder(run / f"best-{step:06d}") as folder:
+        save_file(copy_weights(model), folder / "weights.safetensors")
+
+
+def load_best(run: Path, model: EncoderModel, state: State) -> None:
+    """Load the weights of the best validation."""
+    best = _best(run, state)
+    assert best is not None  # noqa: S101 - called where there is one
+    set_weights(model, load_file(best / "weights.safetensors"))
 
 
 def remove_leftovers(run: Path) -> None:
@@ -110,34 +167,28 @@ def remove_leftovers(run: Path) -> None:
 
 def remove_steps(run: Path) -> None:
     """Remove the checkpoints of a finished run: nothing goes on from them, and each holds the weights three times."""
-    for folder in _steps(run):
+    for folder in (*_steps(run), *run.glob("best-??????")):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def save_final(
-    run: Path, model: EncoderModel, base: dict[str, torch.Tensor], *, share: float, about: dict[str, Any]
-) -> Path:
-    """Store the trained encoder, its weights interpolated with the base's, and return its folder.
-
-    `share` is the part of the trained weights: base + share · (trained − base).
-
-    Source: Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022, equation 1.
-    """
-    trained = _weights(model)
-    mixed = {
-        name: torch.lerp(base[name], value, share) if value.is_floating_point() else value
-        for name, value in trained.items()
-    }
+def save_final(run: Path, model: EncoderModel, about: dict[str, Any]) -> Path:
+    """Store the encoder as its weights are now, and return its folder."""
+    weights = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
     with _complete_folder(run / FINAL) as folder:
         towers = []
         for n, tower in enumerate(model.spec.towers):
             place = folder / "towers" / tower.name
             _copy_companions(locate(tower), place)
             prefix = f"towers.{n}.transformer."
-            own = {name.removeprefix(prefix): value for name, value in mixed.items() if name.startswith(prefix)}
+            own = {
+                # where it has task adapters, the transformer stands in a shell
+                name.removeprefix(prefix).removeprefix("inner."): value
+                for name, value in weights.items()
+                if name.startswith(prefix)
+            }
             save_file(own, place / "model.safetensors", metadata={"format": "pt"})
-            # relative, so that the folder can be moved
-            towers.append(replace(tower, weights=f"folder:towers/{tower.name}"))
+            # relative, so that the folder can be moved; the base's files had other hashes
+            towers.append(replace(tower, weights=f"folder:towers/{tower.name}", sha256={}))
         name = f"{model.spec.name.removesuffix('-tuned')}-tuned"
         _write_json(folder / SPEC, replace(model.spec, name=name, towers=tuple(towers)).to_json())
         _write_json(folder / "training.json", about)
@@ -154,12 +205,25 @@ def _copy_companions(source: Path, place: Path) -> None:
                 shutil.copyfile(file, target)
 
 
-def _weights(model: EncoderModel) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone().contiguous() for name, value in model.state_dict().items()}
+def _random_states() -> dict[str, torch.Tensor]:
+    """Return the states of torch's generators. Nothing of ours draws from them while dropout is off."""
+    devices = {f"cuda.{n}": torch.cuda.get_rng_state(n) for n in range(torch.cuda.device_count())}
+    return {"cpu": torch.get_rng_state(), **devices}
+
+
+def _set_random_states(states: dict[str, torch.Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    for n in range(torch.cuda.device_count()):
+        if f"cuda.{n}" in states:
+            torch.cuda.set_rng_state(states[f"cuda.{n}"], n)
 
 
 def _steps(run: Path) -> list[Path]:
     return sorted(run.glob("step-??????"))
+
+
+def _best(run: Path, state: State) -> Path | None:
+    return None if state.best_step is None else run / f"best-{state.best_step:06d}"
 
 
 @contextmanager

@@ -84,11 +84,23 @@ def batches(
 
     The view's order is by a hash: a shuffle that every run repeats. The seed says where in it a run begins.
     """
+    place = sampler_state(options, available, first_step)
+    stream = _endless(reader, options, place["next"])
+    while batch := list(islice(stream, place["batch"])):
+        yield batch
+
+
+def sampler_state(options: TrainingOptions, available: int, step: int) -> dict[str, int]:
+    """Return where in the view's order the batch of `step` (from 0) begins, and how long a batch is."""
     size = min(options.batch, available)
     begin = Random(options.seed).randrange(available)  # noqa: S311 - a place to begin is no secret
-    stream = _endless(reader, options, (begin + first_step * size) % available)
-    while batch := list(islice(stream, size)):
-        yield batch
+    return {"next": (begin + step * size) % available, "batch": size, "of": available}
+
+
+def read_rows(reader: psycopg.Connection, options: TrainingOptions, split: str, limit: int) -> list[Triplet]:
+    """Return the first rows of a split in the view's order, without those that lack a text."""
+    rows = reader.execute(_statement("split_triplets", options), {**options.filters(split), "limit": limit})
+    return [Triplet(*row) for row in rows]
 
 
 def _endless(reader: psycopg.Connection, options: TrainingOptions, skip: int) -> Iterator[Triplet]:

@@ -1,13 +1,14 @@
 """The texts of a step through the model, each distinct one once. Shapes: N texts, D = 2560."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pgembed.encoders.batching import pad
-from pgembed.encoders.spec import EncoderSpec, Role
-from pgembed.encoders.tokenizer import Tokenizer
+from pgembed.encoders.end_of_text import tower_tokenizer
+from pgembed.encoders.spec import ROLES, EncoderSpec, Role
 from pgembed.encoders.weights import locate
 from pgembed.training.data import Triplet
 from pgembed.training.model import EncoderModel
@@ -18,31 +19,66 @@ Text = tuple[Role, str]
 _GROUPS = 4
 
 
+@dataclass(frozen=True)
+class Group:
+    """Texts of like length, that go through the model together."""
+
+    places: list[int]
+    """Where they stand among all."""
+    inputs: list[Tensor]
+    """input_ids and attention_mask of each tower in turn, (n, T) int64; with task adapters the roles, (n,) int64."""
+
+
 class TextEncoder:
     """Tokenizers of all towers, cut at the training's limit."""
 
     def __init__(self, spec: EncoderSpec, *, max_tokens: int) -> None:
+        self._takes_role = spec.takes_role
         self._towers = [
-            (tower, Tokenizer(locate(tower) / "tokenizer.json", max_tokens=min(tower.max_tokens, max_tokens)))
+            (tower, tower_tokenizer(tower, locate(tower), max_tokens=min(tower.max_tokens, max_tokens)))
             for tower in spec.towers
         ]
 
-    def __call__(self, model: EncoderModel, texts: Sequence[Text], *, bf16: bool = False) -> Tensor:
-        """Return (N, D) float32 with gradients, in the order given."""
+    def groups(self, texts: Sequence[Text], *, at_most: int | None = None) -> list[Group]:
+        """Cut the texts to tokens and sort them by length into four groups, or more of `at_most` texts."""
         ids = [
             tokenizer.encode([tower.prompt(role) + text for role, text in texts]) for tower, tokenizer in self._towers
         ]
         order = sorted(range(len(texts)), key=lambda n: max(len(tower[n]) for tower in ids))
-        size = -(-len(order) // _GROUPS)
-        parts = []
+        size = min(-(-len(order) // _GROUPS), at_most or len(order))
+        found = []
+        for start in range(0, len(order), size):
+            places = order[start : start + size]
+            arrays = [torch.from_numpy(array) for tower in ids for array in pad([tower[n] for n in places])]
+            if self._takes_role:
+                arrays.append(torch.tensor([ROLES.index(texts[n][0]) for n in places]))
+            found.append(Group(places, arrays))
+        return found
+
+    def __call__(
+        self, model: EncoderModel, texts: Sequence[Text], *, bf16: bool = False, at_most: int | None = None
+    ) -> Tensor:
+        """Return (N, D) float32 with gradients, in the order given."""
+        groups = self.groups(texts, at_most=at_most)
+        # one context around all: each weight is cast once
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-            for start in range(0, len(order), size):
-                group = order[start : start + size]
-                arrays = [torch.from_numpy(array) for tower in ids for array in pad([tower[n] for n in group])]
-                parts.append(model(*arrays))
-        place = torch.empty(len(order), dtype=torch.long)
-        place[torch.tensor(order)] = torch.arange(len(order))
-        return torch.cat(parts)[place]
+            return in_order(groups, [encode_group(model, group, bf16=bf16) for group in groups])
+
+
+def encode_group(model: EncoderModel, group: Group, *, bf16: bool = False) -> Tensor:
+    """Return (n, D): the vectors of one group."""
+    # a context of its own, if there is none: what is cast without a graph must not be used again where one is wanted
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        vector_nD: Tensor = model(*group.inputs)
+    return vector_nD
+
+
+def in_order(groups: Sequence[Group], parts: Sequence[Tensor]) -> Tensor:
+    """Return (N, D): the groups' vectors, each where its text stands."""
+    order = [place for group in groups for place in group.places]
+    place = torch.empty(len(order), dtype=torch.long)
+    place[torch.tensor(order)] = torch.arange(len(order))
+    return torch.cat(list(parts))[place]
 
 
 def anchor_text(row: Triplet) -> Text:

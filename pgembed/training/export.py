@@ -19,13 +19,22 @@ import onnxruntime
 import torch
 
 from pgembed import __version__
-from pgembed.encoders.artefact import MANIFEST, MODEL, OUTPUT, Manifest, input_names, load_manifest, tokenizer_name
+from pgembed.encoders.artefact import (
+    MANIFEST,
+    MODEL,
+    OUTPUT,
+    ROLE,
+    Manifest,
+    input_names,
+    load_manifest,
+    tokenizer_name,
+)
 from pgembed.encoders.batching import pad
-from pgembed.encoders.folder import folder_spec
-from pgembed.encoders.presets import PLANNED, PRESETS, preset
-from pgembed.encoders.spec import EncoderSpec
+from pgembed.encoders.end_of_text import tokenizer_json
+from pgembed.encoders.source import resolve_spec as resolve_spec  # the stages' commands take it from here
+from pgembed.encoders.spec import ROLES, EncoderSpec
 from pgembed.encoders.tokenizer import Tokenizer
-from pgembed.encoders.weights import file_sha256, fingerprint, locate, weight_files
+from pgembed.encoders.weights import decisive_files, file_sha256, fingerprint, make_ready
 from pgembed.errors import EncoderError, ExportError
 from pgembed.progress import SILENT, Progress
 from pgembed.training.model import EncoderModel, load_model
@@ -47,28 +56,13 @@ PARITY_TEXTS: tuple[str, ...] = (
 )
 
 
-def resolve_spec(source: str | Path) -> EncoderSpec:
-    """Return the encoder that `source` names: a preset, or a folder in sentence-transformers' layout.
-
-    Raises:
-        EncoderError: it is neither.
-    """
-    if str(source) in PRESETS or str(source) in PLANNED:
-        return preset(str(source))
-    folder = Path(source)
-    if folder.is_dir():
-        return folder_spec(folder)
-    raise EncoderError(
-        f"{str(source)!r} is neither a preset ({', '.join(PRESETS)}) nor a folder.", remedy="See `pgembed encoders`."
-    )
-
-
 def export_encoder(
     source: str | Path | EncoderSpec, out: Path, *, name: str | None = None, progress: Progress = SILENT
 ) -> Manifest:
     """Export `source` into the folder `out` and return its manifest; an intact export of the same model is kept.
 
-    `source` is a preset's name, a spec, or a folder: a checkpoint or a model in sentence-transformers' layout.
+    `source` is a name, a spec, an encoder file (`encoders.source`), or a folder: a checkpoint or a model in
+    sentence-transformers' layout.
 
     Raises:
         ExportError: the graph does not give torch's vectors (cosine below 0.9999 on any text in any batch).
@@ -77,7 +71,7 @@ def export_encoder(
     spec = source if isinstance(source, EncoderSpec) else resolve_spec(source)
     if name is not None:
         spec = replace(spec, name=name)
-    folders = [locate(tower) for tower in spec.towers]
+    folders = make_ready(spec, progress)
     wanted = fingerprint(spec, folders)
     if (existing := intact_export(out)) is not None and existing.fingerprint == wanted:
         progress.say(f"{out} holds this encoder already.")
@@ -88,12 +82,12 @@ def export_encoder(
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         for tower, folder in zip(spec.towers, folders, strict=True):
-            shutil.copyfile(folder / "tokenizer.json", partial / tokenizer_name(tower))
+            (partial / tokenizer_name(tower)).write_text(tokenizer_json(tower, folder), encoding="utf-8")
         write_graph(model, partial / MODEL)
         parity = check_parity(model, partial)
         files = {path.name: file_sha256(path) for path in sorted(partial.iterdir())}
         sources = {
-            tower.name: {path.name: file_sha256(path) for path in weight_files(folder)}
+            tower.name: {str(path.relative_to(folder)): file_sha256(path) for path in decisive_files(tower, folder)}
             for tower, folder in zip(spec.towers, folders, strict=True)
         }
         manifest = Manifest(out, spec, wanted, files, parity, {**_producer(), "weights": sources})
@@ -115,25 +109,48 @@ def intact_export(folder: Path) -> Manifest | None:
 
 
 def write_graph(model: EncoderModel, path: Path) -> None:
-    """Trace `model` into one ONNX graph with dynamic batch and length."""
-    names = [name for pair in input_names(model.spec) for name in pair]
+    """Trace `model` into one ONNX graph with dynamic batch and length.
+
+    Weights of more than 2 GB, which a graph's file cannot hold, go into one file beside it.
+    """
+    spec = model.spec
+    names = [name for pair in input_names(spec) for name in pair]
+    # each tower has a length of its own: under one name the engine would reuse one's memory for another's
+    axes = {name: {0: "batch", 1: f"tokens_{n}"} for n, pair in enumerate(input_names(spec)) for name in pair}
     # two rows of different lengths, so that nothing of the example's shape is taken for a constant
     ids = torch.tensor([[5, 6, 7, 8], [5, 6, 0, 0]])
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    example = (ids, mask) * len(spec.towers)
+    if spec.takes_role:
+        names, axes, example = [*names, ROLE], {**axes, ROLE: {0: "batch"}}, (*example, torch.tensor([0, 1]))
+    beside = set(path.parent.iterdir())
     with warnings.catch_warnings():
         # the tracer warns of each Python branch that it fixed, and of being the older exporter; parity is checked below
         warnings.simplefilter("ignore")
         torch.onnx.export(
             model,
-            (ids, mask) * len(model.spec.towers),
+            example,
             str(path),
             input_names=names,
             output_names=[OUTPUT],
-            dynamic_axes={**{name: {0: "batch", 1: "tokens"} for name in names}, OUTPUT: {0: "batch"}},
+            dynamic_axes={**axes, OUTPUT: {0: "batch"}},
             opset_version=_OPSET,
             do_constant_folding=True,
             dynamo=False,
         )
+    if scattered := set(path.parent.iterdir()) - beside - {path}:
+        gather_weights(path)
+        for file in scattered:
+            file.unlink()
+
+
+def gather_weights(path: Path) -> None:
+    """Store a graph's weights in one file beside it: the exporter makes a file of each beyond 2 GB."""
+    import onnx
+
+    model = onnx.load(path)
+    data = f"{path.name}.data"
+    onnx.save_model(model, path, save_as_external_data=True, all_tensors_to_one_file=True, location=data)
 
 
 def check_parity(model: EncoderModel, artefact: Path, texts: Sequence[str] = PARITY_TEXTS) -> dict[str, Any]:
@@ -152,12 +169,15 @@ def check_parity(model: EncoderModel, artefact: Path, texts: Sequence[str] = PAR
     least, largest, compared = 1.0, 0.0, 0
     everything = list(range(len(texts)))
     batches = [everything, everything[::-1], *[[n] for n in everything], *[[0, n] for n in everything[1:]]]
-    for batch in batches:
+    names = [name for pair in input_names(model.spec) for name in pair]
+    for number, batch in enumerate(batches):
         arrays = [array for ids in towers for array in pad([ids[n] for n in batch])]
-        names = [name for pair in input_names(model.spec) for name in pair]
+        feed = dict(zip(names, arrays, strict=True))
+        if model.spec.takes_role:  # both roles in one batch, and each text in either
+            feed[ROLE] = np.array([(number + n) % len(ROLES) for n in range(len(batch))], dtype=np.int64)
         with torch.inference_mode():
-            expected = model(*map(torch.from_numpy, arrays)).numpy()
-        found = session.run([OUTPUT], dict(zip(names, arrays, strict=True)))[0]
+            expected = model(*map(torch.from_numpy, feed.values())).numpy()
+        found = session.run([OUTPUT], feed)[0]
         cosines = (expected * found).sum(axis=1) / (
             np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
         ).clip(1e-12)

@@ -1,46 +1,51 @@
-"""The training loop. Reads the triplet view; writes `training_runs`, `training_metrics` and a checkpoint folder.
+"""A training run from end to end. Reads the triplet view; writes `training_runs`, its metrics and a checkpoint folder.
 
 A run is what it was told and what it read. The same again goes on where it was interrupted, or, when it is finished,
-is not done twice.
+is not done twice. The steps themselves are in `steps.py`.
 """
 
-import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import torch
 
-from pgembed import __version__
 from pgembed.encoders.folder import folder_spec
 from pgembed.encoders.registry import register_encoder
-from pgembed.encoders.weights import fingerprint, locate
+from pgembed.encoders.spec import EncoderSpec
+from pgembed.encoders.weights import fingerprint, locate, make_ready
 from pgembed.errors import TrainingError
 from pgembed.progress import SILENT, Progress
-from pgembed.training.checkpoint import State, load_step, remove_leftovers, remove_steps, save_final, save_step
-from pgembed.training.data import DataSummary, Triplet, batches, snapshot, summarise
+from pgembed.training.board import require_tensorboard
+from pgembed.training.checkpoint import Setting, State, load_best, remove_leftovers, remove_steps, save_final
+from pgembed.training.data import snapshot, summarise
 from pgembed.training.determinism import deterministic
-from pgembed.training.encode import TextEncoder, anchor_text, distinct_texts
 from pgembed.training.export import resolve_spec
-from pgembed.training.loss import LossValue, allowed_negatives, hardest_negatives, in_batch_loss, triplet_loss
+from pgembed.training.lora import add_adapters, merge_adapters, require_lora
+from pgembed.training.mixture import copy_weights, mix
 from pgembed.training.model import EncoderModel, load_model
-from pgembed.training.optimiser import clip_gradients, learning_rate, make_adam
+from pgembed.training.objective import check_widths
 from pgembed.training.options import TrainingOptions
 from pgembed.training.precision import resolve_precision
+from pgembed.training.recompute import recompute_layers
+from pgembed.training.revision import code_identity
 from pgembed.training.runs import (
-    StepMetrics,
+    Told,
     TrainingResult,
     find_run,
     finish_run,
     first_and_last_loss,
-    forget_metrics,
     insert_run,
     running,
-    store_metrics,
+    stored_validations,
 )
-
-BAD_STEPS_IN_A_ROW = 3
+from pgembed.training.steps import Work, take_steps
+from pgembed.training.validation import ValidationSet, compare, read_validation
+from pgembed.training.watch import Watch
 
 
 def train(
@@ -49,154 +54,157 @@ def train(
     *,
     base: str | Path = "minilm",
     fresh: bool = False,
+    tensorboard: Path | None = None,
     progress: Progress = SILENT,
 ) -> TrainingResult:
     """Fine-tune `base` (a preset, or a folder) on the view's triplets, and return where the result is.
 
     An interrupted run with the same options, base and data goes on from its last checkpoint; `fresh` makes a new one.
+    `tensorboard` is a folder that gets one of its own for the run.
 
     Raises:
         TrainingError: there are no triplets, a checkpoint does not fit, another process trains this run, or the loss
             was not finite in three steps in a row.
         EncoderError: the base cannot be loaded.
+        MissingExtra: an option needs a library that is not installed.
     """
     started = time.monotonic()
     spec = resolve_spec(base)
-    folders = [locate(tower) for tower in spec.towers]
+    check(options, spec, tensorboard)
+    folders = make_ready(spec, progress)
     base_fingerprint = fingerprint(spec, folders)
     base_encoder_id = register_encoder(conn, spec, base_fingerprint)
     precision = resolve_precision(options.precision)
+    code = code_identity()
     with snapshot(conn) as reader:
         data = summarise(reader, options)
-        found = None if fresh else find_run(conn, options, precision, data, base_encoder_id)
+        held = read_validation(reader, options)
+        _need_validation(options, held)
+        held_fingerprint = None if held is None else held.fingerprint
+        told = Told(options, precision, data, held_fingerprint, base_encoder_id)
+        found = None if fresh else find_run(conn, told)
         if isinstance(found, TrainingResult):
             progress.say(f"Run {found.run_id} did this already: {found.checkpoint}")
             return found
-        run_id = found or insert_run(conn, options, precision, data, base_encoder_id)
+        run_id = found or insert_run(conn, told, code["revision"])
         progress.say(
             f"Run {run_id}: {options.steps} steps of {options.batch} from {data.triplets:,} triplets, {precision}"
         )
         identity = {
             "data": data.fingerprint,
+            "validation": held_fingerprint,
             "base": base_fingerprint,
             "seed": options.seed,
             **options.hyperparameters(),
             "precision": precision,
         }
-        with running(conn, run_id) as folder, deterministic():
+        with running(conn, run_id) as folder, deterministic(), _seeded(options.seed):
             remove_leftovers(folder)
-            model = load_model(spec, folders)
-            base_weights = {name: value.clone() for name, value in model.state_dict().items()}
-            state = take_steps(conn, reader, run_id, options, data, model, identity, folder, progress)
-            about = {**identity, "run": run_id, "pgembed": __version__, "torch": torch.__version__}
-            checkpoint = save_final(folder, model, base_weights, share=options.interpolate, about=about)
+            model = prepare_model(spec, folders, options)
+            work = Work(
+                conn=conn,
+                reader=reader,
+                run_id=run_id,
+                options=options,
+                data=data,
+                held=held,
+                model=model,
+                base=copy_weights(model),
+                bf16=precision == "bf16",
+                setting=Setting(identity, code, {}),
+                folder=folder,
+                progress=progress,
+                tensorboard=tensorboard,
+            )
+            state, watch = take_steps(work)
+            _deliver(work, state)
+            checkpoint = save_final(folder, model, {**identity, **code, "run": run_id, "steps": state.step})
             tuned = folder_spec(checkpoint)
             encoder_id = register_encoder(conn, tuned, fingerprint(tuned, [locate(tower) for tower in tuned.towers]))
-            first, last = first_and_last_loss(conn, run_id)
-            result = TrainingResult(
-                run_id=run_id,
-                checkpoint=checkpoint,
-                steps=options.steps,
-                triplets=options.steps * min(options.batch, data.triplets),
-                available=data.triplets,
-                first_loss=first,
-                last_loss=last,
-                skipped_steps=state.skipped,
-                seconds=time.monotonic() - started,
-                precision=precision,
-            )
+            result = _result(work, state, watch, checkpoint, time.monotonic() - started)
             finish_run(conn, result, encoder_id)
             remove_steps(folder)
     return result
 
 
-def take_steps(
-    conn: psycopg.Connection,
-    reader: psycopg.Connection,
-    run_id: int,
-    options: TrainingOptions,
-    data: DataSummary,
-    model: EncoderModel,
-    identity: dict[str, Any],
-    folder: Path,
-    progress: Progress,
-) -> State:
-    """Take every step from the last checkpoint on, and return how far the run has come: to its end.
+def check(options: TrainingOptions, spec: EncoderSpec, tensorboard: Path | None = None) -> None:
+    """Check, before anything is done, what the options need of the base and of this installation.
 
-    Dropout stays off. So gradients can be checked by finite differences, and a resumed run needs no random state to
-    end with the same weights, to the bit, as an uninterrupted one.
+    Raises:
+        TrainingError: a Matryoshka width does not fit the base.
+        MissingExtra: a library is not installed.
     """
-    bf16 = identity["precision"] == "bf16"
-    encode = TextEncoder(model.spec, max_tokens=options.max_tokens)
-    parameters = list(model.parameters())
-    optimiser = make_adam(parameters, options.learning_rate)
-    state = load_step(folder, model, optimiser, identity)
-    forget_metrics(conn, run_id, after=state.step)
-    if state.step:
-        progress.say(f"Going on after step {state.step}.")
-    metrics: list[StepMetrics] = []
-    bad: list[list[Triplet]] = []
-    stream = batches(reader, options, data.triplets, first_step=state.step)
-    with progress.task("training", options.steps, "steps") as task:
-        task.advance(state.step)
-        for step in range(state.step, options.steps):
-            began = time.monotonic()
-            batch = next(stream)
-            rate = learning_rate(step, steps=options.steps, peak=options.learning_rate, warmup=options.warmup_share)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            optimiser.zero_grad(set_to_none=True)
-            value = batch_loss(model, encode, batch, options, bf16=bf16)
-            value.loss.backward()
-            norm = clip_gradients(parameters, options.clip_norm)
-            loss = float(value.loss.detach())
-            if math.isfinite(loss) and math.isfinite(norm):
-                optimiser.step()
-                bad = []
-                rate_triplets = len(batch) / (time.monotonic() - began)
-                metrics.append(StepMetrics(step + 1, loss, norm, rate, value.zero_share, rate_triplets))
-                task.note(f"loss {loss:.4f}, gradient norm {norm:.2f}, {value.zero_share:.0%} right by the margin")
-            else:
-                bad.append(batch)
-                if len(bad) == BAD_STEPS_IN_A_ROW:
-                    raise _not_finite(step, bad)
-            state = State(step + 1, state.skipped + bool(bad))
-            task.advance()
-            if state.step % options.checkpoint_every == 0 or state.step == options.steps:
-                # the metrics first: those of steps that a checkpoint does not hold are forgotten at a resume
-                store_metrics(conn, run_id, metrics)
-                metrics = []
-                # after the last step the final weights follow at once
-                if state.step < options.steps:
-                    save_step(folder, state, model, optimiser, identity)
-    return state
+    check_widths(options, spec)
+    if options.lora_rank:
+        require_lora()
+    if tensorboard is not None:
+        require_tensorboard()
 
 
-def batch_loss(
-    model: EncoderModel, encode: TextEncoder, batch: list[Triplet], options: TrainingOptions, *, bf16: bool = False
-) -> LossValue:
-    """Return the loss of one batch; each distinct text is encoded once."""
-    texts = distinct_texts(batch)
-    place = {text: n for n, text in enumerate(texts)}
-    vector_ND = encode(model, texts, bf16=bf16)
-    anchor_BD = vector_ND[[place[anchor_text(row)] for row in batch]]
-    positive_BD = vector_ND[[place["passage", row.positive] for row in batch]]
-    negative_BD = vector_ND[[place["passage", row.negative] for row in batch]]
-    if options.loss == "triplet" and not options.hardest_in_batch:
-        return triplet_loss(anchor_BD, positive_BD, negative_BD, margin=options.margin, kind=options.distance)
-    body_MD = torch.cat([positive_BD, negative_BD])
-    allowed_BM = allowed_negatives(batch)
-    if options.loss == "in-batch":
-        return in_batch_loss(anchor_BD, positive_BD, body_MD, allowed_BM, scale=options.scale)
-    hardest_BD = hardest_negatives(anchor_BD, body_MD, allowed_BM)
-    return triplet_loss(anchor_BD, positive_BD, hardest_BD, margin=options.margin, kind=options.distance)
+def prepare_model(spec: EncoderSpec, folders: list[Path], options: TrainingOptions) -> EncoderModel:
+    """Load the base, as the options want it trained."""
+    model = load_model(spec, folders)
+    if options.lora_rank:
+        add_adapters(model, options.lora_rank, seed=options.seed)
+    if options.gradient_checkpointing:
+        recompute_layers(model)
+    return model
 
 
-def _not_finite(step: int, bad: list[list[Triplet]]) -> TrainingError:
-    ordinals = ", ".join(str(row.ordinal) for batch in bad for row in batch)
-    return TrainingError(
-        f"The loss or a gradient was not finite in {len(bad)} steps in a row, up to step {step + 1}. "
-        f"Their triplets have the ordinals {ordinals}.",
-        remedy="Look at them (SELECT * FROM pgembed.triplets WHERE ordinal = …), lower --learning-rate, "
-        "or use --precision fp32.",
+def _deliver(work: Work, state: State) -> None:
+    """Make the model what the run comes to: the best weights if they are wanted, mixed with the base, and plain."""
+    if state.best_step is not None and state.best_step != state.step:
+        load_best(work.folder, work.model, state)
+    mix(work.model, work.base, work.options.interpolate)
+    if work.options.lora_rank:
+        merge_adapters(work.model)
+
+
+def _result(work: Work, state: State, watch: Watch, checkpoint: Path, seconds: float) -> TrainingResult:
+    first, last = first_and_last_loss(work.conn, work.run_id)
+    validation = _validation(work, state)
+    return TrainingResult(
+        run_id=work.run_id,
+        checkpoint=checkpoint,
+        steps=state.step,
+        triplets=state.step * min(work.options.batch, work.data.triplets),
+        available=work.data.triplets,
+        first_loss=first,
+        last_loss=last,
+        skipped_steps=state.skipped,
+        seconds=seconds,
+        precision="bf16" if work.bf16 else "fp32",
+        best_step=state.best_step,
+        validation=validation,
+        better=None if validation is None else bool(validation["better"]),
+        alarms=[asdict(alarm) for alarm in watch.alarms.values()],
     )
+
+
+def _validation(work: Work, state: State) -> dict[str, Any] | None:
+    if work.held is None:
+        return None
+    steps = {found.step: found for found in stored_validations(work.conn, work.run_id)}
+    delivered = state.step if state.best_step is None else state.best_step
+    return {
+        **compare(steps[0], steps[delivered]),
+        "seconds": sum(found.seconds for found in steps.values()),
+        "course": [[found.step, found.loss, found.ndcg, found.mrr] for found in steps.values()],
+    }
+
+
+def _need_validation(options: TrainingOptions, held: ValidationSet | None) -> None:
+    if held is None and options.keeps:
+        raise TrainingError(
+            f"pgembed.{options.view} gives no validation triplets for {options.filters('validation')}: "
+            "there is nothing to choose the best weights by.",
+            remedy="Leave --patience and --keep-best away, or ingest more code: a share of files is for validation.",
+        )
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Give torch's generators a state of the run's own while the block runs, and the caller's back afterwards."""
+    with torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
+        torch.manual_seed(seed)
+        yield

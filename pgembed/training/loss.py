@@ -51,6 +51,23 @@ def hardest_negatives(anchor_BD: Tensor, body_MD: Tensor, allowed_BM: Tensor) ->
     return body_MD[cosine_BM.argmax(dim=1)]
 
 
+def semi_hard_negatives(anchor_BD: Tensor, positive_BD: Tensor, body_MD: Tensor, allowed_BM: Tensor) -> Tensor:
+    """Return (B, D): for each anchor the nearest of the allowed bodies that are further away than its positive.
+
+    So the loss is at most the margin, and one wrong label among the bodies does not pull all vectors together, as the
+    hardest can early in training. Where every body is nearer than the positive, the furthest of them is taken, as in
+    TensorFlow Addons. On unit vectors the order by cosine is that of both distances.
+
+    Source: Schroff, Kalenichenko, Philbin, "FaceNet", CVPR 2015, section 3.2, eq. 4.
+    """
+    cosine_BM = (anchor_BD @ body_MD.T).detach()
+    right_B1 = (anchor_BD * positive_BD).sum(dim=1, keepdim=True).detach()
+    further_BM = allowed_BM & (cosine_BM < right_B1)
+    nearest_B = cosine_BM.masked_fill(~further_BM, -torch.inf).argmax(dim=1)
+    furthest_B = cosine_BM.masked_fill(~allowed_BM, torch.inf).argmin(dim=1)
+    return body_MD[torch.where(further_BM.any(dim=1), nearest_B, furthest_B)]
+
+
 def in_batch_loss(
     anchor_BD: Tensor, positive_BD: Tensor, body_MD: Tensor, allowed_BM: Tensor, *, scale: float
 ) -> LossValue:

@@ -4,7 +4,6 @@ Shapes: B texts, T tokens, H hidden, D = 2560.
 """
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,8 @@ from torch.nn.functional import normalize, pad
 
 from pgembed.encoders.spec import EncoderSpec, TowerSpec
 from pgembed.encoders.weights import locate
-from pgembed.errors import EncoderError
+from pgembed.training.adapters import AdaptedTransformer
+from pgembed.training.towers import load_transformer
 
 
 class Tower(nn.Module):  # type: ignore[misc]  # torch is not analysed
@@ -23,12 +23,17 @@ class Tower(nn.Module):  # type: ignore[misc]  # torch is not analysed
         self.spec = spec
         self.transformer = transformer
 
-    def forward(self, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> Tensor:
-        hidden_BTH = self.transformer(input_ids=input_ids_BT, attention_mask=attention_mask_BT).last_hidden_state
+    def forward(self, input_ids_BT: Tensor, attention_mask_BT: Tensor, role_B: Tensor | None = None) -> Tensor:
+        rows = {"adapter_rows": role_B} if isinstance(self.transformer, AdaptedTransformer) else {}
+        hidden_BTH = self.transformer(
+            input_ids=input_ids_BT, attention_mask=attention_mask_BT, **rows
+        ).last_hidden_state
         # under autocast what follows the transformer stays in full precision: it costs nothing and decides distances
         full_BTH = hidden_BTH.float() if hidden_BTH.dtype in (torch.bfloat16, torch.float16) else hidden_BTH
-        unit_BH = normalize(pool(full_BTH, attention_mask_BT, self.spec.pooling), dim=1, eps=1e-12)
-        return pad(unit_BH, (0, self.spec.slot - self.spec.dimensions))
+        pooled_BH = pool(full_BTH, attention_mask_BT, self.spec.pooling)
+        # the first dimensions alone, where it is said so (Matryoshka): cut, then normalised
+        unit_BD = normalize(pooled_BH[:, : self.spec.dimensions], dim=1, eps=1e-12)
+        return pad(unit_BD, (0, self.spec.slot - self.spec.dimensions))
 
 
 class EncoderModel(nn.Module):  # type: ignore[misc]
@@ -40,12 +45,17 @@ class EncoderModel(nn.Module):  # type: ignore[misc]
         self.towers = nn.ModuleList(towers)
 
     def forward(self, *inputs_BT: Tensor) -> Tensor:
-        """Embed; `inputs_BT` are input_ids and attention_mask of each tower in turn, (B, T) int64."""
+        """Embed; `inputs_BT` are input_ids and attention_mask of each tower in turn, (B, T) int64.
+
+        Where the encoder has task adapters (`spec.takes_role`), each text's role follows, (B,) int64: its place in
+        `encoders.spec.ROLES`.
+        """
+        role_B = inputs_BT[-1] if self.spec.takes_role else None
         if len(self.towers) == 1:
-            vector: Tensor = self.towers[0](*inputs_BT)
+            vector: Tensor = self.towers[0](inputs_BT[0], inputs_BT[1], role_B)
             return vector
         parts = [
-            tower(inputs_BT[2 * n], inputs_BT[2 * n + 1]) * self.spec.towers[n].weight
+            tower(inputs_BT[2 * n], inputs_BT[2 * n + 1], role_B) * self.spec.towers[n].weight
             for n, tower in enumerate(self.towers)
         ]
         return normalize(torch.cat(parts, dim=1), dim=1, eps=1e-12)
@@ -70,48 +80,5 @@ def load_model(spec: EncoderSpec, folders: list[Path] | None = None) -> EncoderM
         EncoderError: the files do not hold the model that the spec describes.
     """
     folders = folders or [locate(tower) for tower in spec.towers]
-    towers = [
-        Tower(tower, _load_transformer(tower, folder)) for tower, folder in zip(spec.towers, folders, strict=True)
-    ]
+    towers = [Tower(tower, load_transformer(tower, folder)) for tower, folder in zip(spec.towers, folders, strict=True)]
     return EncoderModel(spec, towers).eval()  # type: ignore[no-any-return]
-
-
-def _load_transformer(tower: TowerSpec, folder: Path) -> nn.Module:
-    from transformers import AutoConfig, AutoModel
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        if tower.causal != bool(getattr(config, "is_causal", getattr(config, "is_decoder", False))):
-            config.is_causal = tower.causal
-        loaded: Any = AutoModel.from_pretrained(
-            folder,
-            config=config,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            # the exporter can follow this one, and it gives the same numbers in training and in export
-            attn_implementation="eager",
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise EncoderError(f"Tower {tower.name!r}: the model in {folder} cannot be loaded: {error}") from error
-    transformer, report = loaded
-    # a pooler head is not used, and a random one is not kept; anything else that is missing would be random weights
-    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
-    if missing or report["mismatched_keys"]:
-        raise EncoderError(
-            f"Tower {tower.name!r}: the weights in {folder} lack {', '.join(missing[:5]) or 'nothing'} "
-            f"and misfit at {', '.join(map(str, list(report['mismatched_keys'])[:5])) or 'nothing'}.",
-        )
-    if any(name.startswith("pooler.") for name in report["missing_keys"]):
-        transformer.pooler = None
-    if transformer.config.hidden_size != tower.dimensions:
-        raise EncoderError(
-            f"Tower {tower.name!r} has {transformer.config.hidden_size} dimensions, not {tower.dimensions} as said."
-        )
-    model: nn.Module = transformer
-    return model

@@ -1,13 +1,14 @@
-"""Training runs as rows. Reads and writes `training_runs` and `training_metrics`."""
+"""Training runs as rows. Reads and writes `training_runs`, `training_metrics` and `training_evaluations`."""
 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from pgembed import __version__
@@ -26,6 +27,7 @@ class TrainingResult:
     checkpoint: Path
     """Folder of the trained encoder, to be exported."""
     steps: int
+    """Steps taken; fewer than asked for where it stopped early."""
     triplets: int
     """Triplets seen, repeats counted."""
     available: int
@@ -39,6 +41,14 @@ class TrainingResult:
     """Of the process that finished the run; an interrupted one's are not in it."""
     precision: str
     already_done: bool = False
+    best_step: int | None = None
+    """The step whose weights were taken, where the best were to be."""
+    validation: dict[str, Any] | None = None
+    """Base against result on validation triplets; None where there are none, or nothing was to be measured."""
+    better: bool | None = None
+    """Whether the result measured better than the base beyond chance: the whole 95% interval of the difference in
+    nDCG@10 lies above zero. None: nothing was measured."""
+    alarms: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -48,16 +58,61 @@ class StepMetrics:
     step: int
     loss: float
     gradient_norm: float
+    """Before clipping."""
     learning_rate: float
     zero_loss_share: float
     triplets_per_second: float
+    anchor_cosine: float | None = None
+    """Mean cosine of two of the step's anchors; 1: all are one vector."""
+    anchor_deviation: float | None = None
+    update_ratio: float | None = None
+    """Norm of the change of the weights, by the norm of the weights."""
 
 
-def find_run(
-    conn: psycopg.Connection, options: TrainingOptions, precision: str, data: DataSummary, base_encoder_id: int
-) -> int | TrainingResult | None:
+@dataclass(frozen=True)
+class ValidationMetrics:
+    """What the model that a step would deliver does on validation triplets. Step 0: the base."""
+
+    step: int
+    queries: int
+    documents: int
+    loss: float | None
+    """None: it was not finite."""
+    ndcg: float
+    """Mean nDCG@10."""
+    mrr: float
+    query_ndcg: list[float]
+    """Of each query, in an order that all steps of a run share."""
+    query_mrr: list[float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Told:
+    """Everything that makes a run this one and no other."""
+
+    options: TrainingOptions
+    precision: str
+    data: DataSummary
+    validation_fingerprint: str | None
+    base_encoder_id: int
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the columns of `training_runs`."""
+        return {
+            "view": self.options.view,
+            "filters": Jsonb(self.options.filters()),
+            "seed": self.options.seed,
+            "hyperparameters": Jsonb({**self.options.hyperparameters(), "precision": self.precision}),
+            "data_fingerprint": self.data.fingerprint,
+            "validation_fingerprint": self.validation_fingerprint,
+            "base_encoder_id": self.base_encoder_id,
+        }
+
+
+def find_run(conn: psycopg.Connection, told: Told) -> int | TrainingResult | None:
     """Return the newest run that was told exactly this: its result if it is finished, else its id."""
-    row = conn.execute(query("find_training_run"), _told(options, precision, data, base_encoder_id)).fetchone()
+    row = conn.execute(query("find_training_run"), told.to_row()).fetchone()
     if row is None:
         return None
     run_id, state, checkpoint, metrics = row
@@ -69,12 +124,10 @@ def find_run(
     return replace(TrainingResult(**{**metrics, "checkpoint": Path(checkpoint)}), already_done=True)
 
 
-def insert_run(
-    conn: psycopg.Connection, options: TrainingOptions, precision: str, data: DataSummary, base_encoder_id: int
-) -> int:
+def insert_run(conn: psycopg.Connection, told: Told, code_revision: str | None) -> int:
     """Make a new run's row and return its id."""
-    told = _told(options, precision, data, base_encoder_id)
-    row = conn.execute(query("insert_training_run"), {**told, "package_version": __version__}).fetchone()
+    values = {**told.to_row(), "package_version": __version__, "code_revision": code_revision}
+    row = conn.execute(query("insert_training_run"), values).fetchone()
     assert row is not None  # noqa: S101 - INSERT … RETURNING gives a row
     return int(row[0])
 
@@ -108,8 +161,25 @@ def store_metrics(conn: psycopg.Connection, run_id: int, metrics: list[StepMetri
         cursor.executemany(query("insert_training_metric"), [{"run_id": run_id, **asdict(m)} for m in metrics])
 
 
+def stored_metrics(conn: psycopg.Connection, run_id: int) -> list[StepMetrics]:
+    """Return the metrics of a run's steps, in order."""
+    with conn.cursor(row_factory=class_row(StepMetrics)) as cursor:
+        return cursor.execute(query("training_steps"), {"run_id": run_id}).fetchall()
+
+
+def store_validation(conn: psycopg.Connection, run_id: int, validation: ValidationMetrics) -> None:
+    """Write one validation."""
+    conn.execute(query("insert_training_evaluation"), {"run_id": run_id, **asdict(validation)})
+
+
+def stored_validations(conn: psycopg.Connection, run_id: int) -> list[ValidationMetrics]:
+    """Return a run's validations, in the order of their steps."""
+    with conn.cursor(row_factory=class_row(ValidationMetrics)) as cursor:
+        return cursor.execute(query("training_evaluations"), {"run_id": run_id}).fetchall()
+
+
 def forget_metrics(conn: psycopg.Connection, run_id: int, *, after: int) -> None:
-    """Remove the metrics of steps that a resumed run will take again."""
+    """Remove metrics and validations of steps that a resumed run will take again."""
     conn.execute(query("forget_training_metrics"), {"run_id": run_id, "step": after})
 
 
@@ -148,14 +218,3 @@ def finished_checkpoint(conn: psycopg.Connection, run_id: int | None = None) -> 
     if not folder.is_dir():
         raise TrainingError(f"The checkpoint of run {row[0]} is not here: {folder}", remedy="Train again.")
     return int(row[0]), folder
-
-
-def _told(options: TrainingOptions, precision: str, data: DataSummary, base_encoder_id: int) -> dict[str, Any]:
-    return {
-        "view": options.view,
-        "filters": Jsonb(options.filters()),
-        "seed": options.seed,
-        "hyperparameters": Jsonb({**options.hyperparameters(), "precision": precision}),
-        "data_fingerprint": data.fingerprint,
-        "base_encoder_id": base_encoder_id,
-    }

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import psycopg
 
 from pgembed.db.binary_copy import bad_rows, copy_rows, generation_keys
 from pgembed.db.sql import query
+from pgembed.encoders.batching import Embedded
 from pgembed.encoders.spec import Role
+from pgembed.encoders.windows import Long
 from pgembed.errors import GenerationError
 from pgembed.progress import Task
 from pgembed.vectors import table
@@ -29,6 +30,7 @@ Connection = psycopg.Connection[Any]
 MAXIMUM_PASSES = 5
 # An encoder that fails so often is broken, and so is the generation: at least this many chunks, and this share of all.
 _MAXIMUM_REJECTED, _MAXIMUM_REJECTED_SHARE = 100, 0.01
+_LONGEST_MESSAGE = 500  # characters of what an engine says
 
 
 class BrokenEncoderError(GenerationError):
@@ -38,8 +40,8 @@ class BrokenEncoderError(GenerationError):
 class Embedder(Protocol):
     """What filling needs of an encoder."""
 
-    def embed_unchecked(self, texts: Sequence[str], *, role: Role) -> npt.NDArray[np.float32]:
-        """Return (N, 2560) float32 in the order given; a text without a usable vector keeps what the model gave."""
+    def embed_each(self, texts: Sequence[str], *, role: Role, long: Long = "truncate") -> Embedded:
+        """Embed each text for itself: what fails on one costs no other its vector."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,15 @@ def fill(
     generation_id: int,
     *,
     batch: int,
+    long: Long,
     rejected: list[int],
     total: int,
     task: Task,
 ) -> Filled:
     """Embed every chunk that has no vector in the generation, and those that arrive meanwhile.
 
-    `total` is what there was to do at the start. Both connections are autocommitting.
+    `long` says what becomes of a chunk that is longer than the encoder reads. `total` is what there was to do at the
+    start. Both connections are autocommitting.
 
     Raises:
         BrokenEncoderError: the encoder gives unusable vectors for too many chunks.
@@ -82,7 +86,7 @@ def fill(
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="reindex") as threads:
         for _ in range(MAXIMUM_PASSES):
             before = filled.embedded, len(filled.rejected)
-            _one_pass(threads, reader, writer, encoder, generation_id, batch, filled, total, task)
+            _one_pass(threads, reader, writer, encoder, generation_id, batch, long, filled, total, task)
             if before == (filled.embedded, len(filled.rejected)):
                 break
     return filled
@@ -95,6 +99,7 @@ def _one_pass(
     encoder: Embedder,
     generation_id: int,
     batch: int,
+    long: Long,
     filled: Filled,
     total: int,
     task: Task,
@@ -104,16 +109,17 @@ def _one_pass(
     writing: Future[int] | None = None
     while (page := following.result()).ids:
         following = threads.submit(_read, reader, generation_id, page.ids[-1], batch, known_bad)
-        embeddings = encoder.embed_unchecked(page.contents, role="passage")
+        found = encoder.embed_each(page.contents, role="passage", long=long)
         if writing is not None:
             filled.embedded += writing.result()
-        bad = {page.ids[row]: reason for row, reason in bad_rows(embeddings).items()}
+        bad = {page.ids[row]: (reason, "") for row, reason in bad_rows(found.vectors).items()}
+        bad |= {page.ids[row]: ("encoder_error", said) for row, said in found.errors.items()}
         filled.rejected += bad
-        writing = threads.submit(_write, writer, generation_id, page.ids, embeddings, bad)
+        writing = threads.submit(_write, writer, generation_id, page.ids, found, bad)
         task.advance(len(page.ids))
         if len(filled.rejected) > max(_MAXIMUM_REJECTED, _MAXIMUM_REJECTED_SHARE * total):
             raise BrokenEncoderError(
-                f"The encoder gave unusable vectors (NaN, infinite, zero) for {len(filled.rejected):,} chunks.",
+                f"The encoder failed, or gave unusable vectors, for {len(filled.rejected):,} chunks: NaN, infinite, zero.",
                 remedy="It is broken: export it again, or choose another. "
                 "The chunks are in pgembed.rejected_items (stage 'reindex').",
             )
@@ -130,7 +136,7 @@ def _read(conn: Connection, generation_id: int, after: int, batch: int, rejected
 
 
 def _write(
-    conn: Connection, generation_id: int, ids: list[int], embeddings: npt.NDArray[np.float32], bad: dict[int, str]
+    conn: Connection, generation_id: int, ids: list[int], found: Embedded, bad: dict[int, tuple[str, str]]
 ) -> int:
     """Commit a batch, without the chunks that are gone or bad; return the rows written."""
     with conn.transaction():
@@ -138,19 +144,25 @@ def _write(
         keep = np.array(
             [n for n, chunk_id in enumerate(ids) if chunk_id in alive and chunk_id not in bad], dtype=np.intp
         )
-        if bad := {chunk_id: reason for chunk_id, reason in bad.items() if chunk_id in alive}:
+        if bad := {chunk_id: why for chunk_id, why in bad.items() if chunk_id in alive}:
             _reject(conn, generation_id, bad)
+        if count := len(set(found.long) & set(keep.tolist())):
+            # with the vectors or not at all: however often runs are killed, none is counted twice
+            conn.execute(query("count_long_chunks"), {"id": generation_id, "count": count})
         chunk_ids = np.array(ids, dtype=np.int64)[keep]
-        vectors = embeddings if len(keep) == len(ids) else embeddings[keep]
+        vectors = found.vectors if len(keep) == len(ids) else found.vectors[keep]
         return copy_rows(
             conn, table.identifier(generation_id), table.COLUMNS, generation_keys(generation_id, chunk_ids), vectors
         )
 
 
-def _reject(conn: Connection, generation_id: int, bad: dict[int, str]) -> None:
-    for chunk_id, reason in bad.items():
-        conn.execute(
-            query("reject_chunk"),
-            {"chunk_id": chunk_id, "reason": reason, "detail": f"generation {generation_id}"},
-        )
+def _reject(conn: Connection, generation_id: int, bad: dict[int, tuple[str, str]]) -> None:
+    for chunk_id, (reason, said) in bad.items():
+        detail = f"generation {generation_id}" + (f": {_storable(said)}" if said else "")
+        conn.execute(query("reject_chunk"), {"chunk_id": chunk_id, "reason": reason, "detail": detail})
     conn.execute(query("note_rejected_chunks"), {"id": generation_id, "chunk_ids": list(bad)})
+
+
+def _storable(said: str) -> str:
+    """Return what a text column takes of an engine's message: it may quote the text that it failed on."""
+    return said.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()[:_LONGEST_MESSAGE]

@@ -19,6 +19,7 @@ from psycopg.types.json import Jsonb
 
 from pgembed.db.sql import query
 from pgembed.encoders.artefact import load_manifest
+from pgembed.encoders.windows import Long
 from pgembed.errors import EncoderError, GenerationError
 from pgembed.vectors import table
 from pgembed.vectors.index import index_is_valid, index_name
@@ -67,6 +68,16 @@ class Generation:
         """Chunks that this encoder gave no usable vector for; they do not count as missing."""
         return [int(chunk_id) for chunk_id in self.metrics.get("rejected_chunks", [])]
 
+    @property
+    def long(self) -> Long:
+        """What was done with chunks that are longer than the encoder reads."""
+        return "windows" if self.metrics.get("long") == "windows" else "truncate"
+
+    @property
+    def long_chunks(self) -> int:
+        """Vectors that were written for such chunks."""
+        return int(self.metrics.get("long_chunks", 0))
+
 
 @dataclass(frozen=True)
 class GenerationSummary:
@@ -81,6 +92,8 @@ class GenerationSummary:
     index_recall: float | None
     row_count: int | None
     rejected: int
+    long: str
+    long_chunks: int
     size_bytes: int | None
     is_previous: bool
     onnx_path: str

@@ -1,9 +1,9 @@
 """Re-embed: every chunk through one encoder into one generation, indexed, calibrated, and attached.
 
-The encoder's weights (the hash of its ONNX graph) decide which generation a run works on. None yet: a new one is
-filled. An unfinished one: the run goes on where the last one ended. A finished one, active or not: only chunks that
-have no vector yet are embedded, into the generation as it is. Whatever kills a run, the next one goes on, and the
-result is the same: one row for each live chunk.
+The encoder's weights (the hash of its ONNX graph), and what is done with chunks that are too long for it, decide which
+generation a run works on. None yet: a new one is filled. An unfinished one: the run goes on where the last one ended. A
+finished one, active or not: only chunks that have no vector yet are embedded, into the generation as it is. Whatever
+kills a run, the next one goes on, and the result is the same: one row for each live chunk.
 
 Reads `code_chunks`; writes `encoders`, `generations`, `code_embeddings` and its partitions, `rejected_items`.
 """
@@ -26,6 +26,7 @@ from pgembed.db.sql import query
 from pgembed.encoders.artefact import Manifest
 from pgembed.encoders.onnx_encoder import OnnxEncoder
 from pgembed.encoders.registry import register_encoder
+from pgembed.encoders.windows import LONG, Long
 from pgembed.errors import GenerationError
 from pgembed.progress import SILENT, Progress
 from pgembed.vectors import generations, table
@@ -70,6 +71,12 @@ class ReindexResult:
     """Vectors that this run wrote."""
     rejected: int
     """Chunks of the generation that the encoder gives no usable vector for."""
+    long: Long
+    """What was done with chunks that are longer than the encoder reads."""
+    long_chunks: int
+    """Vectors of the generation that were written for such chunks."""
+    max_tokens: int
+    """Tokens that the encoder reads: the least of its towers' limits."""
     seconds: float
     embedding_seconds: float
     index_seconds: float
@@ -98,6 +105,7 @@ def reindex(
     target_recall: float = TARGET_RECALL,
     activate: bool = False,
     fresh: bool = False,
+    long: Long | None = None,
     progress: Progress = SILENT,
 ) -> ReindexResult:
     """Embed every chunk with the encoder in the folder `artefact`, and index and calibrate the result.
@@ -105,6 +113,8 @@ def reindex(
     `batch` is the number of chunks embedded and committed at a time. `index_method` (ivfflat, hnsw, binary) is that of
     the generation, ivfflat for a new one. `activate` lets searches use it at the end. `fresh` starts a new generation
     though there is one of this encoder; where an earlier run with `fresh` did not finish, it goes on with that one.
+    `long` (truncate, windows) says what becomes of chunks that are longer than the encoder reads; a generation has one
+    way for all of its vectors, and by default goes on with it; a new one truncates.
 
     Raises:
         EncoderError: the artefact is broken.
@@ -119,6 +129,7 @@ def reindex(
         target_recall=target_recall,
         activate=activate,
         fresh=fresh,
+        long=long,
         progress=progress,
     )
 
@@ -132,6 +143,7 @@ def reindex_with(
     target_recall: float = TARGET_RECALL,
     activate: bool = False,
     fresh: bool = False,
+    long: Long | None = None,
     progress: Progress = SILENT,
 ) -> ReindexResult:
     """Do what `reindex` does, with an encoder that is loaded already."""
@@ -139,13 +151,15 @@ def reindex_with(
         raise GenerationError(f"batch is {batch} and target recall {target_recall}: at least 1, and above 0 up to 1.")
     if index_method is not None and index_method not in METHODS:
         raise GenerationError(f"There is no index method {index_method!r}; there are {', '.join(METHODS)}.")
+    if long is not None and long not in LONG:
+        raise GenerationError(f"Long chunks cannot be embedded by {long!r}; there are {', '.join(LONG)}.")
     conninfo = resolve(dsn)
     with connect(conninfo) as reader, connect(conninfo) as writer:
         require_current(writer)
         _prepare_sessions(reader, writer)
         encoder_id = register_encoder(writer, encoder.manifest.spec, encoder.manifest.fingerprint)
         with encoder_lock(writer, encoder_id):
-            generation, kind = _find_or_create(writer, encoder, encoder_id, index_method, fresh=fresh)
+            generation, kind = _find_or_create(writer, encoder, encoder_id, index_method, long, fresh=fresh)
             run = _Run(reader, writer, encoder, generation.id, batch, target_recall, progress)
             with _noting_errors(writer, generation.id):
                 return run.to_the_end(kind, activate=activate)
@@ -197,6 +211,7 @@ class _Run:
                 self.encoder,
                 generation.id,
                 batch=self.batch,
+                long=generation.long,
                 rejected=generation.rejected,
                 total=(generation.row_count or 0) + missing,
                 task=task,
@@ -250,7 +265,7 @@ class _Run:
     def _calibrate(self, *, rebuilt: bool = True) -> None:
         rows = self._count_rows()
         texts = [row[0] for row in self.writer.execute(query("calibration_texts"), {"count": CALIBRATION_QUERIES})]
-        queries = self.encoder.embed_unchecked(texts, role="query")
+        queries = self.encoder.embed_each(texts, role="query").vectors
         calibration = calibrate_probes(
             self.writer,
             self.generation_id,
@@ -295,6 +310,9 @@ class _Run:
             rows=found.row_count or 0,
             embedded=self.embedded,
             rejected=len(found.rejected),
+            long=found.long,
+            long_chunks=found.long_chunks,
+            max_tokens=min(tower.max_tokens for tower in self.encoder.manifest.spec.towers),
             seconds=seconds,
             embedding_seconds=self.embedding_seconds,
             index_seconds=self.index_seconds,
@@ -307,11 +325,11 @@ class _Run:
 
 
 def _find_or_create(
-    conn: Connection, encoder: Encoder, encoder_id: int, index_method: str | None, *, fresh: bool
+    conn: Connection, encoder: Encoder, encoder_id: int, index_method: str | None, long: Long | None, *, fresh: bool
 ) -> tuple[Generation, str]:
     """Return the generation to work on, and whether it is 'new', 'resumed' or 'incremental'."""
     manifest = encoder.manifest
-    identity = {"encoder_id": encoder_id, "onnx_sha256": manifest.onnx_sha256}
+    identity = {"encoder_id": encoder_id, "onnx_sha256": manifest.onnx_sha256, "long": long}
     path = str(manifest.path.absolute())
     method = index_method or "ivfflat"
     if fresh:
@@ -339,6 +357,7 @@ def _find_or_create(
                 "onnx_path": path,
                 "dims": manifest.spec.dimensions,
                 "index_method": method,
+                "long": long or "truncate",
             },
         ).fetchone()
         assert inserted is not None  # noqa: S101 - RETURNING gives the row

@@ -1,35 +1,23 @@
-"""Search: a text, embedded by the encoder of a generation, against the vectors of that generation.
+"""Search: a text, by its words and by the vector that a generation's encoder makes of it, against what is stored.
 
-Reads through the SQL function `pgembed.search`; writes nothing. Imports no torch.
+Reads through the SQL function `pgembed.hybrid_search`; writes nothing. Imports no torch, and by words alone no ONNX.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import psycopg
 from psycopg.rows import class_row
 
 from pgembed.db.sql import query
-from pgembed.encoders.artefact import Manifest
-from pgembed.encoders.spec import Role
 from pgembed.errors import GenerationError, SearchError
 from pgembed.vectors.generations import Generation, active_id, get_generation
+from pgembed.vectors.question import DEFAULT_MODE, Mode, QueryEncoder, Question
 
 Connection = psycopg.Connection[Any]
-
-_MAXIMUM_K = 2**31 - 1  # what an integer of the server holds
-
-
-class QueryEncoder(Protocol):
-    """What a search needs of an encoder."""
-
-    manifest: Manifest
-
-    def embed(self, texts: list[str], *, role: Role) -> npt.NDArray[np.float32]:
-        """Return (N, 2560) float32, L2-normalised."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +26,7 @@ class Hit:
 
     rank: int
     score: float
-    """Cosine similarity, -1 to 1."""
+    """By vectors alone the cosine similarity, -1 to 1; else the fused score, see the SQL function `fused`."""
     chunk_id: int
     language: str
     kind: str
@@ -50,70 +38,72 @@ class Hit:
     content: str
     locations: int
     """Places where this very code stands."""
+    vector_rank: int | None = None
+    """Its rank by vectors; None where it is not among the candidates of that ranking."""
+    vector_score: float | None = None
+    """Cosine similarity, -1 to 1."""
+    lexical_rank: int | None = None
+    lexical_score: float | None = None
+    """BM25."""
+    symbol_match: bool = False
+    """Whether it is called exactly what was asked."""
+    copies: int = 0
+    """Near-duplicates that are folded into this hit."""
+    also: list[dict[str, Any]] = field(default_factory=list)
+    """The nearest 20 of these: chunk_id, jaccard, language, kind, symbol, source, path, lines, locations."""
 
 
 def search(
     conn: Connection,
-    encoder: QueryEncoder,
+    encoder: QueryEncoder | None,
     text: str,
     *,
     k: int = 10,
+    mode: Mode = DEFAULT_MODE,
     language: str | None = None,
     path: str | None = None,
     source: str | None = None,
     kind: str | None = None,
     generation_id: int | None = None,
     exact: bool = False,
+    collapse: bool = True,
 ) -> list[Hit]:
-    """Return the `k` chunks nearest in meaning to `text`, best first; fewer only if fewer pass the filters.
+    """Return the `k` best chunks for `text`, best first; fewer only if fewer distinct ones pass the filters.
 
+    `mode` is by meaning ("vector"), by words ("lexical", which needs no `encoder`), or both fused ("hybrid").
     `path` is a glob (`src/*`). `generation_id` is the active one by default; `exact` reads every vector instead of the
-    index. `conn` has pgvector's types registered.
+    index; `collapse` folds near-duplicates into the first of them. `conn` has pgvector's types registered.
 
     Raises:
         SearchError: nothing is active, the generation cannot be searched, or `encoder` is not the one that made its
             vectors (two models are never mixed); `text` is blank, `k` below 1, or a filter cannot be stored as text.
     """
-    if not text.strip():
-        raise SearchError("The text to search for is empty.")
-    _require_storable(text.replace("\0", " "), language=language, path=path, source=source, kind=kind)
-    generation = searchable(conn, generation_id)
-    if encoder.manifest.fingerprint != generation.fingerprint:
-        raise SearchError(
-            f"Generation {generation.id} was made by the encoder {generation.encoder}; "
-            f"{encoder.manifest.spec.name} in {encoder.manifest.path} is another one, "
-            "and its vectors mean other things.",
-            remedy=f"Use the encoder in {generation.onnx_path}.",
-        )
-    vector = encoder.embed([text], role="query")[0]
+    limits = Question(k, language, path, source, kind, exact, collapse)
+    question = limits.by_text(text, mode)
+    if mode != "lexical":
+        if encoder is None:
+            raise SearchError(f"A search of mode {mode} needs the encoder of the generation.")
+        question = question.by_vector(encoder, text, searchable(conn, generation_id))
+    return find(conn, question)
+
+
+def find(conn: Connection, question: Question) -> list[Hit]:
+    """Return the hits of a question, best first. Raises SearchError for what the server refuses."""
+    with refusals(), conn.cursor(row_factory=class_row(Hit)) as cursor:
+        return cursor.execute(query("search"), question.parameters()).fetchall()
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what the search functions of the server refuse into SearchError."""
     try:
-        with conn.cursor(row_factory=class_row(Hit)) as cursor:
-            return cursor.execute(
-                query("search"),
-                {
-                    "query": vector,
-                    "k": min(k, _MAXIMUM_K),
-                    "language": language,
-                    "path": path,
-                    "source": source,
-                    "kind": kind,
-                    "generation_id": generation.id,
-                    "exact": exact,
-                },
-            ).fetchall()
+        yield
     except (
         psycopg.errors.InvalidParameterValue,
         psycopg.errors.ObjectNotInPrerequisiteState,
         psycopg.errors.UndefinedObject,
     ) as error:
         raise SearchError(f"{error.diag.message_primary}.", remedy=error.diag.message_hint) from error
-
-
-def _require_storable(text: str, **filters: str | None) -> None:
-    """Refuse what neither a tokenizer nor a text column takes: such as a command line's bytes that are no UTF-8."""
-    for name, value in {"text": text, **filters}.items():
-        if value is not None and ("\0" in value or any("\ud800" <= c <= "\udfff" for c in value)):
-            raise SearchError(f"The {name} holds a NUL byte or is not valid Unicode: {value[:100]!r}.")
 
 
 def searchable(conn: Connection, generation_id: int | None = None) -> Generation:
@@ -127,7 +117,8 @@ def searchable(conn: Connection, generation_id: int | None = None) -> Generation
         raise SearchError(
             "No generation is active, so there is nothing to search.",
             remedy="Embed the chunks and activate the result: pgembed reindex --activate "
-            "(or `pgembed generations list`, then `pgembed generations activate ID`).",
+            "(or `pgembed generations list`, then `pgembed generations activate ID`); "
+            "`pgembed search --mode lexical` searches by words alone and needs none.",
         )
     try:
         generation = get_generation(conn, chosen)

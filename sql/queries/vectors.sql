@@ -24,9 +24,11 @@ SELECT a.pid, a.application_name, coalesce(a.client_hostname, host(a.client_addr
    AND (l.classid::bigint << 32 | l.objid::bigint) = hashtextextended('pgembed reindex', %(encoder_id)s);
 
 -- name: find_generation
--- The generation that `reindex` goes on with: the most finished one of these very weights.
+-- The generation that `reindex` goes on with: the most finished one of these very weights, and where it is said what
+-- becomes of long chunks, of one that did the same: vectors of two ways are never mixed.
 SELECT id FROM pgembed.generations
  WHERE encoder_id = %(encoder_id)s AND onnx_sha256 = %(onnx_sha256)s AND state <> 'failed'
+   AND coalesce(metrics ->> 'long', 'truncate') = coalesce(%(long)s, metrics ->> 'long', 'truncate')
  ORDER BY array_position(ARRAY['active', 'ready', 'retired', 'indexing', 'filling'], state), id DESC
  LIMIT 1;
 
@@ -34,6 +36,7 @@ SELECT id FROM pgembed.generations
 -- The unfinished one that an earlier `--fresh` left: only that starts one beside a finished one of the same weights.
 SELECT id FROM pgembed.generations
  WHERE encoder_id = %(encoder_id)s AND onnx_sha256 = %(onnx_sha256)s AND index_method = %(index_method)s
+   AND coalesce(metrics ->> 'long', 'truncate') = coalesce(%(long)s, metrics ->> 'long', 'truncate')
    AND state IN ('filling', 'indexing')
    AND EXISTS (SELECT FROM pgembed.generations f
                 WHERE f.encoder_id = %(encoder_id)s AND f.onnx_sha256 = %(onnx_sha256)s
@@ -42,8 +45,9 @@ SELECT id FROM pgembed.generations
  LIMIT 1;
 
 -- name: insert_generation
-INSERT INTO pgembed.generations (encoder_id, onnx_path, onnx_sha256, dims, index_method)
-VALUES (%(encoder_id)s, %(onnx_path)s, %(onnx_sha256)s, %(dims)s, %(index_method)s)
+INSERT INTO pgembed.generations (encoder_id, onnx_path, onnx_sha256, dims, index_method, metrics)
+VALUES (%(encoder_id)s, %(onnx_path)s, %(onnx_sha256)s, %(dims)s, %(index_method)s,
+        jsonb_build_object('long', %(long)s::text))
 RETURNING id;
 
 -- name: create_embeddings_table
@@ -74,6 +78,8 @@ SELECT g.id, g.encoder_id, e.name AS encoder, e.fingerprint, g.onnx_path, g.onnx
 -- name: list_generations
 SELECT g.id, e.name AS encoder, g.state, g.index_method, g.lists, g.probes, g.index_recall, g.row_count,
        coalesce(jsonb_array_length(g.metrics -> 'rejected_chunks'), 0) AS rejected,
+       coalesce(g.metrics ->> 'long', 'truncate') AS long,
+       coalesce((g.metrics ->> 'long_chunks')::bigint, 0) AS long_chunks,
        pg_total_relation_size(to_regclass(format('pgembed.code_embeddings_%%s', g.id))) AS size_bytes,
        a.previous_id IS NOT NULL AS is_previous,
        g.onnx_path, g.error, g.created_at, g.indexed_at, g.activated_at, g.retired_at
@@ -152,6 +158,12 @@ ON CONFLICT (stage, source_id, path, chunk_id, reason) DO UPDATE SET detail = ex
 UPDATE pgembed.generations
    SET metrics = jsonb_set(metrics, '{rejected_chunks}',
                            coalesce(metrics -> 'rejected_chunks', '[]') || to_jsonb(%(chunk_ids)s::bigint[]))
+ WHERE id = %(id)s;
+
+-- name: count_long_chunks
+UPDATE pgembed.generations
+   SET metrics = jsonb_set(metrics, '{long_chunks}',
+                           to_jsonb(coalesce((metrics ->> 'long_chunks')::bigint, 0) + %(count)s))
  WHERE id = %(id)s;
 
 -- name: count_chunks
@@ -247,6 +259,73 @@ ON CONFLICT (only_row) DO UPDATE
    SET generation_id = excluded.generation_id, previous_id = active_generation.generation_id, activated_at = now();
 
 -- name: search
-SELECT rank, score, chunk_id, language, kind, symbol, source, path, start_line, end_line, content, locations
-  FROM pgembed.search(%(query)b, %(k)s, language => %(language)s, path => %(path)s, source => %(source)s,
-                      kind => %(kind)s, generation => %(generation_id)s, exact => %(exact)s);
+SELECT rank, score, chunk_id, language, kind, symbol, source, path, start_line, end_line, content, locations,
+       vector_rank, vector_score, lexical_rank, lexical_score, symbol_match, copies, also
+  FROM pgembed.hybrid_search(%(query)b, %(k)s, %(tokens)s, %(symbol)s, %(language)s, %(path)s, %(source)s, %(kind)s,
+                             %(generation_id)s, %(exact)s, %(collapse)s, %(example)s);
+
+-- name: time_vectors
+SELECT count(*)
+  FROM pgembed.nearest(%(query)b, %(depth)s, %(language)s, %(path)s, %(source)s, %(kind)s, %(generation_id)s, %(exact)s);
+
+-- name: time_words
+SELECT count(*)
+  FROM pgembed.lexical_matches(%(tokens)s, %(depth)s, %(language)s, %(path)s, %(source)s, %(kind)s);
+
+-- name: explain_vectors
+SELECT * FROM pgembed.search_plan(%(query)b, %(depth)s, %(language)s, %(path)s, %(source)s, %(kind)s,
+                                  %(generation_id)s, %(exact)s);
+
+-- name: explain_words
+SELECT * FROM pgembed.lexical_plan(%(tokens)s, %(depth)s, %(language)s, %(path)s, %(source)s, %(kind)s);
+
+-- name: search_depth
+-- How many ranks of each list a search of these k hits begins with.
+SELECT greatest(pgembed.search_setting('candidates')::bigint, 2 * %(k)s::bigint);
+
+-- name: search_terms
+SELECT token, token_id, frequency, idf FROM pgembed.lexical_terms(%(tokens)s);
+
+-- name: matched_terms
+-- Which of these tokens each of these chunks holds.
+SELECT d.chunk_id, ARRAY(SELECT h.id FROM unnest(d.token_ids) AS h (id) WHERE h.id = ANY (%(token_ids)s::integer[]))
+  FROM pgembed.lexical_documents d
+ WHERE d.chunk_id = ANY (%(chunk_ids)s::bigint[]);
+
+-- name: search_settings
+SELECT name, value FROM pgembed.search_settings ORDER BY name;
+
+-- name: set_lexical_weight
+UPDATE pgembed.search_settings SET value = %(weight)s WHERE name = 'lexical_weight';
+
+-- name: chunks_without_words
+-- Chunks that the search by words does not find yet, or only by their bodies.
+SELECT count(*)
+  FROM pgembed.code_chunks c
+ WHERE NOT EXISTS (SELECT FROM pgembed.lexical_documents d WHERE d.chunk_id = c.id AND d.described);
+
+-- name: chunks_at_place
+-- What stands at this line of files with this path, or one that ends in it: the innermost first. Whole paths first.
+SELECT l.chunk_id, s.name, l.path, l.start_line, l.end_line, coalesce(nullif(l.symbol, ''), c.symbol)
+  FROM pgembed.chunk_locations l
+  JOIN pgembed.sources s ON s.id = l.source_id
+  JOIN pgembed.code_chunks c ON c.id = l.chunk_id
+ WHERE (l.path = %(path)s OR right(l.path, length(%(path)s) + 1) = '/' || %(path)s)
+   AND %(line)s BETWEEN l.start_line AND l.end_line
+   AND (%(source)s::text IS NULL OR s.name = %(source)s)
+ ORDER BY l.path <> %(path)s, s.name, l.path, l.end_line - l.start_line, l.start_line DESC, l.chunk_id;
+
+-- name: chunks_near_place
+-- What to offer where nothing stands: the nearest chunks of such files, else files with the same name.
+SELECT s.name, l.path, l.start_line, l.end_line, coalesce(nullif(l.symbol, ''), c.symbol)
+  FROM pgembed.chunk_locations l
+  JOIN pgembed.sources s ON s.id = l.source_id
+  JOIN pgembed.code_chunks c ON c.id = l.chunk_id
+ WHERE (l.path = %(name)s OR right(l.path, length(%(name)s) + 1) = '/' || %(name)s)
+   AND (%(source)s::text IS NULL OR s.name = %(source)s)
+ ORDER BY NOT (l.path = %(path)s OR right(l.path, length(%(path)s) + 1) = '/' || %(path)s),
+          least(abs(l.start_line - %(line)s), abs(l.end_line - %(line)s)), s.name, l.path, l.start_line
+ LIMIT 5;
+
+-- name: stored_vector
+SELECT embedding FROM pgembed.code_embeddings WHERE generation_id = %(generation_id)s AND chunk_id = %(chunk_id)s;

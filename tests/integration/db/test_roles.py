@@ -60,7 +60,7 @@ def tables(conn: psycopg.Connection) -> list[str]:
 
 
 def refused(conn: psycopg.Connection, statement: str, table: str = "") -> bool:
-    composed = sql.SQL(statement).format(table=sql.Identifier("pgembed", table))  # type: ignore[arg-type]
+    composed = sql.SQL(statement).format(table=sql.Identifier("pgembed", table))
     try:
         with conn.transaction(force_rollback=True):
             conn.execute(composed)

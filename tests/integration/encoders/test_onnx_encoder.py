@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 import sys
@@ -6,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import psycopg
 import pytest
+from fixtures_code import CODE, HOSTILE
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from pgembed.encoders.artefact import load_manifest
 from pgembed.encoders.onnx_encoder import OnnxEncoder
 from pgembed.encoders.registry import register_encoder
+from pgembed.encoders.windows import LONG, Long
 from pgembed.errors import EncoderError, MissingExtra
 
 TEXTS = [
@@ -44,16 +47,103 @@ def test_no_texts_give_no_vectors(encoder: OnnxEncoder) -> None:
     assert encoder.embed([], role="query").shape == (0, 2560)
 
 
-@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=40), st.sampled_from([16, 64, 2048]))
-def test_a_vector_does_not_depend_on_its_neighbours(encoder: OnnxEncoder, texts: list[str], budget: int) -> None:
-    alone = {text: encoder.embed([text], role="passage")[0] for text in set(texts)}
+@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.sampled_from([*TEXTS, *CODE.values(), *HOSTILE]), min_size=1, max_size=40),
+    st.sampled_from([1, 16, 64, 2048]),
+    st.sampled_from(LONG),
+)
+def test_a_vector_does_not_depend_on_its_neighbours_their_order_or_the_padding(
+    encoder: OnnxEncoder, texts: list[str], budget: int, long: Long
+) -> None:
+    """The tolerance that `embed` states: 2e-6 in each dimension, and so a cosine above 0.999999."""
+    alone = {text: encoder.embed_each([text], role="passage", long=long).vectors[0] for text in set(texts)}
     before, encoder._budget = encoder._budget, budget
     try:
-        together = encoder.embed(texts, role="passage")
+        together = encoder.embed_each(texts, role="passage", long=long).vectors
     finally:
         encoder._budget = before
-    np.testing.assert_allclose(together, [alone[text] for text in texts], atol=2e-6)
+    expected = np.array([alone[text] for text in texts])
+    np.testing.assert_allclose(together, expected, atol=2e-6)
+    assert (together * expected).sum(axis=1).min() > 0.999999
+
+
+def test_long_texts_in_windows_are_the_mean_of_their_windows(encoder: OnnxEncoder, tiny_model: Path) -> None:
+    """Against transformers alone: its tokenizer's overflowing windows, its model, and NumPy."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model, local_files_only=True)
+    model = AutoModel.from_pretrained(tiny_model, local_files_only=True).eval()
+    texts = [TEXTS[3], TEXTS[0], CODE["go"], "word " * 500]
+    found = encoder.embed_each(texts, role="passage", long="windows")
+    assert found.long == [0, 2, 3]
+    assert found.errors == {}
+    for n, text in enumerate(texts):
+        windows = tokenizer(
+            text, truncation=True, max_length=64, stride=62 // 8, return_overflowing_tokens=True
+        )["input_ids"]  # fmt: skip
+        assert (len(windows) > 1) == (n in found.long)
+        total = np.zeros(32)
+        for ids in windows:
+            with torch.inference_mode():
+                mean = model(torch.tensor([ids])).last_hidden_state[0].mean(dim=0).double().numpy()
+            total += (len(ids) - 2) * mean / np.linalg.norm(mean)
+        np.testing.assert_allclose(found.vectors[n, :32], total / np.linalg.norm(total), atol=1e-5)
+    cut = encoder.embed_each(texts, role="passage")
+    assert cut.long == found.long
+    same = (cut.vectors * found.vectors).sum(axis=1)
+    assert same[1] == pytest.approx(1, abs=1e-6)
+    assert max(same[0], same[2]) < 0.999
+
+
+@pytest.fixture
+def overreaching(tiny_encoder: Path, tmp_path: Path) -> Path:
+    """The tiny model, said to read more tokens than it has positions for: its graph fails on texts beyond 128."""
+    copy = shutil.copytree(tiny_encoder, tmp_path / "overreaching")
+    manifest = json.loads((copy / "encoder.json").read_text())
+    manifest["spec"]["towers"][0]["max_tokens"] = 500
+    (copy / "encoder.json").write_text(json.dumps(manifest))
+    return Path(copy)
+
+
+@pytest.mark.parametrize("long", LONG)
+def test_a_text_that_the_engine_or_the_tokenizer_fails_on_costs_no_other_its_vector(
+    overreaching: Path, encoder: OnnxEncoder, long: Long, capfd: pytest.CaptureFixture[str]
+) -> None:
+    failing = OnnxEncoder.load(overreaching, threads=1)
+    good = [f"def f{n}():\n    return {n}" for n in range(20)]
+    texts = [*good[:7], "word " * 300, *good[7:11], "half \ud800 a pair", *good[11:], "other " * 400, "tail " * 2000]
+    bad = [7, 12, 22, 23]
+    capfd.readouterr()
+    found = failing.embed_each(texts, role="passage", long=long)
+    assert sorted(found.errors) == bad
+    assert "ONNXRuntimeError" in found.errors[7]
+    assert found.errors[12].startswith(("UnicodeEncodeError", "TypeError"))
+    assert capfd.readouterr() == ("", "")  # what the engine says is kept, and not printed for every half of a batch
+    assert np.isnan(found.vectors[bad]).all()
+    kept = np.delete(found.vectors, bad, axis=0)
+    np.testing.assert_allclose(kept, encoder.embed(good, role="passage"), atol=2e-6)
+    with pytest.raises(EncoderError, match=r"ONNXRuntimeError.*text at 7"):
+        failing.embed(texts, role="passage")
+
+
+def test_an_engine_that_fails_on_everything_is_an_error_and_no_texts_fault(encoder: OnnxEncoder) -> None:
+    class Dead:
+        asked = 0
+
+        def run(self, *_: object) -> None:
+            self.asked += 1
+            raise RuntimeError("CUDA failure 700: an illegal memory access was encountered")
+
+    session, dead = encoder._session, Dead()
+    encoder._session = dead
+    try:
+        with pytest.raises(EncoderError, match="fails on every text: CUDA failure 700"):
+            encoder.embed_each([f"text {n}" for n in range(500)], role="passage")
+    finally:
+        encoder._session = session
+    assert dead.asked < 20  # it is found out on the way down to one text, not text by text
 
 
 def test_equals_sentence_transformers(encoder: OnnxEncoder, tiny_model: Path) -> None:

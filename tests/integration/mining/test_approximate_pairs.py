@@ -22,7 +22,7 @@ from fixtures_token_sets import add_token_sets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pgembed.corpus.tokens import tokens
+from pgembed.tokens import tokens
 from pgembed.db.connection import connect
 from pgembed.errors import MiningError
 from pgembed.mining import approximate

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pgembed.corpus.tokens import tokens
+from pgembed.tokens import tokens
 
 AddSets = Callable[[Iterable[frozenset[int]]], list[int]]
 Pairs = dict[tuple[int, int], tuple[int, float]]

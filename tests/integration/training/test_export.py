@@ -4,6 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from fixtures_encoders import make_tiny_model
@@ -13,7 +15,7 @@ from pgembed.encoders.folder import folder_spec
 from pgembed.encoders.onnx_encoder import OnnxEncoder
 from pgembed.encoders.spec import EncoderSpec
 from pgembed.errors import EncoderError, ExportError
-from pgembed.training.export import check_parity, export_encoder
+from pgembed.training.export import check_parity, export_encoder, gather_weights, write_graph
 from pgembed.training.model import load_model, pool
 
 TEXTS = ["def f(x): return x", "", "open the file and read every line of it " * 10]
@@ -56,8 +58,28 @@ def test_a_failed_export_leaves_nothing(tiny_model: Path, tmp_path: Path) -> Non
 
 
 def test_what_is_neither_preset_nor_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EncoderError, match="neither a preset"):
+    with pytest.raises(EncoderError, match="neither an encoder known by name"):
         export_encoder("no-such", tmp_path / "out")
+
+
+def test_weights_beside_the_graph_are_gathered_in_one_file(tiny_model: Path, tmp_path: Path) -> None:
+    """Beyond 2 GB the exporter writes a file for each weight; here they are scattered on purpose."""
+    model = load_model(folder_spec(tiny_model))
+    path = tmp_path / "model.onnx"
+    write_graph(model, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+    feed = {"input_ids": np.array([[5, 6, 7]]), "attention_mask": np.ones((1, 3), dtype=np.int64)}
+    (expected,) = onnxruntime.InferenceSession(str(path)).run(None, feed)
+    graph = onnx.load(path)
+    onnx.save_model(graph, path, save_as_external_data=True, all_tensors_to_one_file=False, size_threshold=0)
+    scattered = set(tmp_path.iterdir()) - {path}
+    assert len(scattered) > 10
+    gather_weights(path)
+    for file in scattered:
+        file.unlink()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
+    (found,) = onnxruntime.InferenceSession(str(path)).run(None, feed)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_cosine_of_two_towers_is_the_weighted_mean_of_theirs(tmp_path: Path) -> None:

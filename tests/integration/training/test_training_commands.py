@@ -44,12 +44,3 @@ def test_wrong_usage_is_told_from_failure(home: Path) -> None:
     assert invoke(app, ["export", "--run", "1", "--encoder", "minilm"]).exit_code == 2
     with pytest.raises(EncoderError, match="cannot be loaded yet"):
         invoke(app, ["export", "--encoder", "qodo"], catch_exceptions=False)
-
-
-def test_encoders_lists_what_is_at_hand_and_what_is_not() -> None:
-    rows = {row["name"]: row for row in json.loads(run("encoders", "--json"))}
-    assert rows["minilm"]["at_hand"]
-    assert rows["minilm"]["towers"][0]["licence"] == "Apache-2.0"
-    assert not rows["qodo-jina"]["at_hand"]
-    assert sum(tower["dimensions"] for tower in rows["qodo-jina"]["towers"]) == 2560
-    assert "minilm: weights at hand" in run("encoders")

@@ -1,9 +1,4 @@
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +22,7 @@ OPTIONS = TrainingOptions(
     learning_rate=2e-3,
     precision="fp32",
     interpolate=1.0,
-    hardest_in_batch=False,
+    negatives="mined",
 )
 
 
@@ -86,59 +81,6 @@ def test_the_same_run_gives_the_same_weights(triplets: psycopg.Connection, home:
     first, second = (train(triplets, OPTIONS, base=tiny_model, fresh=True) for _ in range(2))
     assert first.run_id != second.run_id
     assert equal(weights(first.checkpoint), weights(second.checkpoint))
-
-
-KILLED = """
-import os, signal, sys
-from contextlib import contextmanager
-import psycopg
-from pathlib import Path
-from pgembed.training.loop import train
-from pgembed.training.options import TrainingOptions
-
-class Killer:
-    steps = 0
-    def say(self, text): pass
-    @contextmanager
-    def task(self, description, total, unit): yield self
-    def note(self, text): pass
-    def advance(self, amount=1):
-        self.steps += amount
-        if self.steps == int(sys.argv[3]):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-with psycopg.connect(sys.argv[1], autocommit=True) as conn:
-    train(conn, TrainingOptions(**eval(sys.argv[4])), base=Path(sys.argv[2]), progress=Killer())
-"""
-
-
-def test_killed_twice_and_resumed_ends_with_the_same_bits(
-    triplets: psycopg.Connection, database_url: str, home: Path, tiny_model: Path
-) -> None:
-    straight = train(triplets, OPTIONS, base=tiny_model, fresh=True)
-    # out of the way: the same command would find that this is done
-    triplets.execute("UPDATE pgembed.training_runs SET view = 'elsewhere'")
-    for step in ("3", "13"):  # before the first checkpoint, and between two
-        run = subprocess.run(
-            [sys.executable, "-c", KILLED, database_url, str(tiny_model), step, repr(vars(OPTIONS))],
-            capture_output=True, text=True, check=False, env={**os.environ, "PGEMBED_HOME": str(home)},
-        )  # fmt: skip
-        assert run.returncode == -signal.SIGKILL, run.stderr
-    (killed,) = (path for path in (home / "checkpoints").iterdir() if path != straight.checkpoint.parent)
-    assert sorted(path.name for path in killed.iterdir()) == ["step-000005", "step-000010"]
-    (killed / ".step-000015-half").mkdir()
-    resumed = train(triplets, OPTIONS, base=tiny_model)
-    assert not resumed.already_done
-    assert resumed.checkpoint.parent == killed
-    assert [path.name for path in killed.iterdir()] == ["final"]
-    assert equal(weights(resumed.checkpoint), weights(straight.checkpoint))
-    losses = [
-        triplets.execute(
-            "SELECT step, loss FROM pgembed.training_metrics WHERE run_id = %s ORDER BY 1", (n,)
-        ).fetchall()
-        for n in (straight.run_id, resumed.run_id)
-    ]
-    assert losses[0] == losses[1]
 
 
 def test_weights_are_interpolated_with_the_base(triplets: psycopg.Connection, home: Path, tiny_model: Path) -> None:
@@ -208,24 +150,6 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(
     trained = weights(result.checkpoint)
     trained["embeddings.word_embeddings.weight"][token] = 0
     assert all(value.isfinite().all() for value in trained.values())
-
-
-def test_a_checkpoint_that_does_not_fit_says_which_part_differs(
-    triplets: psycopg.Connection, database_url: str, home: Path, tiny_model: Path
-) -> None:
-    subprocess.run(
-        [sys.executable, "-c", KILLED, database_url, str(tiny_model), "8", repr(vars(OPTIONS))],
-        capture_output=True, check=False, env={**os.environ, "PGEMBED_HOME": str(home)},
-    )  # fmt: skip
-    (path,) = (home / "checkpoints").glob("*/step-000005/state.json")
-    state = json.loads(path.read_text())
-    state["identity"]["margin"] = 0.3
-    path.write_text(json.dumps(state))
-    with pytest.raises(TrainingError, match=r"does not fit: margin was 0\.3 and is 0\.2"):
-        train(triplets, OPTIONS, base=tiny_model)
-    path.write_text("{")
-    with pytest.raises(TrainingError, match="cannot be read"):
-        train(triplets, OPTIONS, base=tiny_model)
 
 
 def test_a_triplet_without_a_text_is_refused(triplets: psycopg.Connection, home: Path, tiny_model: Path) -> None:

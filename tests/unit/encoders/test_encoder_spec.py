@@ -1,10 +1,12 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
-from pgembed.encoders.presets import PLANNED, PRESETS, preset
-from pgembed.encoders.spec import EncoderSpec, TowerSpec
+from pgembed.encoders.hub import parse_place
+from pgembed.encoders.presets import PRESETS, preset
+from pgembed.encoders.spec import ROLES, EncoderSpec, TowerSpec
 from pgembed.errors import EncoderError
 
 
@@ -27,10 +29,27 @@ def test_minilm_is_what_it_is_published_as() -> None:
     assert minilm.prompt("query") == minilm.prompt("passage") == ""
 
 
-@pytest.mark.parametrize("name", PLANNED)
-def test_a_planned_preset_says_that_it_cannot_be_loaded_and_why(name: str) -> None:
-    with pytest.raises(EncoderError, match=r"Qodo-Embed-1-1\.5B.*not implemented"):
-        preset(name)
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_pinned_and_says_its_licence(name: str) -> None:
+    for tower in preset(name).towers:
+        assert tower.licence != "unknown"
+        if tower.weights.startswith("hub:"):
+            parse_place(tower.weights.removeprefix("hub:"))
+        else:
+            assert tower.weights.startswith("package:")
+
+
+def test_the_production_presets_are_what_was_published() -> None:
+    (alone,) = preset("qodo").towers
+    qodo, jina = preset("qodo-jina").towers
+    assert replace(alone, slot=1536) == qodo
+    assert (qodo.dimensions, qodo.pooling, qodo.end_of_text) == (1536, "last", "<|endoftext|>")
+    assert (jina.dimensions, jina.pooling, jina.causal) == (1024, "mean", False)
+    assert [jina.adapter(role) for role in ROLES] == ["retrieval.query", "retrieval.passage"]
+    assert jina.prompt("query").startswith("Represent the query")
+    assert jina.prompt("passage").startswith("Represent the document")
+    assert "commercial" in jina.licence_note
+    assert (preset("qodo-jina").takes_role, preset("qodo").takes_role) == (True, False)
 
 
 def test_an_unknown_preset_names_the_known() -> None:
@@ -61,8 +80,8 @@ def test_slots_must_fill_all_dimensions_and_names_differ() -> None:
 
 def test_a_description_with_an_unknown_field_is_refused() -> None:
     values = preset("minilm").to_json()
-    values["towers"][0]["adapter"] = "x"
-    with pytest.raises(EncoderError, match="adapter"):
+    values["towers"][0]["colour"] = "x"
+    with pytest.raises(EncoderError, match="colour"):
         EncoderSpec.from_json(values)
 
 

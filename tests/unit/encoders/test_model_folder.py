@@ -99,3 +99,26 @@ def test_the_fingerprint_follows_weights_and_settings_but_not_the_place(folder: 
     data[-1] ^= 1
     weights.write_bytes(data)
     assert fingerprint_of(moved) != first
+
+
+def test_prompts_that_the_pooling_leaves_out_are_refused(folder: Path, tiny_jina: Path, tmp_path: Path) -> None:
+    change(folder / "1_Pooling" / "config.json", include_prompt=False)
+    folder_spec(folder)  # without a prompt it makes no difference
+    change(folder / "config_sentence_transformers.json", prompts={"query": "Q: "})
+    jina = shutil.copytree(tiny_jina, tmp_path / "jina")
+    change(jina / "1_Pooling" / "config.json", include_prompt=False)
+    for place in (folder, jina):
+        with pytest.raises(EncoderError, match="leaves its prompts out"):
+            folder_spec(place)
+
+
+def test_attention_is_causal_where_the_architecture_is_and_nothing_else_is_said(tiny_qodo: Path, folder: Path) -> None:
+    assert folder_spec(tiny_qodo).towers[0].causal
+    assert not folder_spec(folder).towers[0].causal
+
+
+def test_a_tokenizer_that_ends_a_text_itself_gets_no_second_end(folder: Path) -> None:
+    change(folder / "tokenizer_config.json", add_eos_token=True, eos_token={"content": "[SEP]"})
+    assert folder_spec(folder).towers[0].end_of_text == ""
+    change(folder / "tokenizer_config.json", eos_token={"content": "[MASK]"})
+    assert folder_spec(folder).towers[0].end_of_text == "[MASK]"

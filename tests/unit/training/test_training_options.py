@@ -1,3 +1,5 @@
+import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,9 @@ from pgembed.training.precision import resolve_precision
     [
         {"steps": 0}, {"batch": -1}, {"margin": 0.0}, {"learning_rate": 0.0}, {"interpolate": 0.0},
         {"interpolate": 1.1}, {"warmup_share": 1.0}, {"max_tokens": 2}, {"loss": "hinge"}, {"distance": "dot"},
-        {"precision": "fp16"},
+        {"precision": "fp16"}, {"negatives": "easy"}, {"schedule": "step"}, {"keep_best": "recall"}, {"micro_batch": 0},
+        {"matryoshka": (8, 0)}, {"weight_decay": -0.1}, {"lora_rank": -1}, {"patience": 0}, {"keep_last": 0},
+        {"evaluate_every": -1},
     ],
     ids=str,
 )  # fmt: skip
@@ -27,3 +31,19 @@ def test_precision_follows_the_processor_unless_told(tmp_path: Path) -> None:
         assert resolve_precision("auto", tmp_path / "cpuinfo") == expected
         assert resolve_precision("fp32", tmp_path / "cpuinfo") == "fp32"
     assert resolve_precision("auto", tmp_path / "absent") == "fp32"
+
+
+def test_weights_cannot_be_chosen_without_validations() -> None:
+    with pytest.raises(TrainingError, match="need validations"):
+        TrainingOptions(evaluate_every=0, patience=2)
+    assert TrainingOptions(patience=2).keeps == "score"
+    assert TrainingOptions(patience=2, keep_best="loss").keeps == "loss"
+
+
+def test_what_decides_a_run_is_stored_as_json_gives_it_back() -> None:
+    options = TrainingOptions(matryoshka=(8, 16))
+    stored = options.hyperparameters()
+    assert json.loads(json.dumps(stored)) == stored
+    told = {field.name for field in fields(options)} - set(stored)
+    # what is stored in columns of its own, and what decides nothing
+    assert told == {"view", "kind", "language", "seed", "checkpoint_every", "keep_last"}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgembed.corpus.tokens import MAX_TOKEN_LENGTH, tokens
+from pgembed.tokens import MAX_TOKEN_LENGTH, tokens
 
 
 @pytest.mark.parametrize(
