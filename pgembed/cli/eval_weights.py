@@ -1,5 +1,6 @@
 """`pgembed eval --tune-weights`: what each weighting of an encoder's two towers is worth."""
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,5 @@ def _show(tuned: "TunedWeights") -> None:
     console.print(printable(tuned.verdict), markup=False)
     one, two = tuned.best.weights
     if one and two:
-        console.print(
-            printable(f"Set them in an encoder file, and export it: {first} {one:.3f}, {second} {two:.3f}."),
-            markup=False,
-        )
+        counts = json.dumps({"tower_weights": {first: round(one, 3), second: round(two, 3)}})
+        console.print(printable(f"To use them, export by an encoder file with {counts}; see pgembed export --help."))

@@ -42,6 +42,7 @@ def export(
 
     Weights that lie on the disk are given by an encoder file, which takes the rest from an encoder known by name. It is
     JSON: {"preset": "qodo-jina", "weights": {"qodo": "/models/qodo", "jina-v3": "/models/jina-v3"}}
+    With "tower_weights": {"qodo": 0.9, "jina-v3": 0.4} the towers count so much in the joined vector.
 
     \b
     Examples:

@@ -6,7 +6,8 @@ An encoder file is JSON, in one of two forms; paths in it are relative to it:
     {"name": "ours", "towers": [{"name": "qodo", "weights": "folder:/models/qodo", "dimensions": 1536, …}, …]}
 
 The first takes everything but the place of the weights from the preset. `weights` may leave towers out, and `hub:` and
-`package:` places work in it too.
+`package:` places work in it too. `"tower_weights": {"qodo": 0.9, "jina-v3": 0.4}` says how much each counts in the
+joined vector, where `pgembed eval --tune-weights` has found other than equal ones to be better.
 """
 
 from dataclasses import replace
@@ -49,17 +50,25 @@ def file_spec(path: Path) -> EncoderSpec:
     if "towers" in values:
         spec = EncoderSpec.from_json({"name": path.stem, **values})
         return replace(spec, towers=tuple(_placed(tower, tower.weights, base) for tower in spec.towers))
-    if unknown := sorted(set(values) - {"preset", "weights", "name"}):
+    if unknown := sorted(set(values) - {"preset", "weights", "tower_weights", "name"}):
         raise EncoderError(f"{path} has unknown fields: {', '.join(unknown)}.")
     known = find_encoder(str(values.get("preset")))
     if known is None:
         raise EncoderError(f"{path} names neither `towers` nor a known encoder as `preset`: {values.get('preset')!r}.")
     weights: dict[str, Any] = dict(values.get("weights") or {})
+    counts: dict[str, Any] = dict(values.get("tower_weights") or {})
     towers = tuple(_placed(tower, str(weights.pop(tower.name, tower.weights)), base) for tower in known.spec.towers)
-    if weights:
+    towers = tuple(replace(tower, weight=_number(path, counts.pop(tower.name, tower.weight))) for tower in towers)
+    if unknown := [*weights, *counts]:
         names = ", ".join(tower.name for tower in towers)
-        raise EncoderError(f"{path} gives weights for {', '.join(weights)}; {known.spec.name} has the towers {names}.")
+        raise EncoderError(f"{path} gives weights for {', '.join(unknown)}; {known.spec.name} has the towers {names}.")
     return EncoderSpec(str(values.get("name", known.spec.name)), towers)
+
+
+def _number(path: Path, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise EncoderError(f"{path}: a tower's weight is a number, not {value!r}.")
+    return float(value)
 
 
 def _placed(tower: TowerSpec, place: str, base: Path) -> TowerSpec:

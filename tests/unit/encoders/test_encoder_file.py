@@ -27,6 +27,13 @@ def test_a_preset_is_taken_with_weights_from_the_disk(tmp_path: Path) -> None:
     assert [replace(t, weights="") for t in spec.towers] == [replace(t, weights="") for t in published.towers]
 
 
+def test_how_much_each_tower_counts_may_be_said(tmp_path: Path) -> None:
+    spec = resolve_spec(encoder_file(tmp_path, preset="qodo-jina", tower_weights={"jina-v3": 0.25}))
+    assert {tower.name: tower.weight for tower in spec.towers} == {"qodo": 1.0, "jina-v3": 0.25}
+    equal = resolve_spec(encoder_file(tmp_path, preset="qodo-jina"))
+    assert [replace(tower, weight=1.0) for tower in spec.towers] == list(equal.towers)
+
+
 def test_towers_may_be_described_in_full(tmp_path: Path) -> None:
     (tower,) = preset("minilm").to_json()["towers"]
     spec = resolve_spec(encoder_file(tmp_path, towers=[{**tower, "weights": "folder:mine"}]))
@@ -40,6 +47,10 @@ def test_towers_may_be_described_in_full(tmp_path: Path) -> None:
         ({"weights": {}}, "nor a known encoder"),
         ({"preset": "qodo", "weights": {"jina": "/x"}}, "gives weights for jina"),
         ({"preset": "qodo", "revision": "main"}, "unknown fields: revision"),
+        ({"preset": "qodo", "tower_weights": {"jina": 1}}, "gives weights for jina"),
+        ({"preset": "qodo", "tower_weights": {"qodo": "1"}}, "a tower's weight is a number"),
+        ({"preset": "qodo", "tower_weights": {"qodo": True}}, "a tower's weight is a number"),
+        ({"preset": "qodo", "tower_weights": {"qodo": -1}}, "weight and max_tokens must be positive"),
         ({"towers": [{"name": "a"}]}, "no description of an encoder"),
     ],
 )
