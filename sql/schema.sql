@@ -11,6 +11,47 @@
 CREATE SCHEMA pgembed;
 
 --
+-- Name: fused_hit; Type: TYPE; Schema: pgembed; Owner: -
+--
+
+CREATE TYPE pgembed.fused_hit AS (
+	place bigint,
+	chunk_id bigint,
+	score double precision,
+	vector_rank bigint,
+	vector_score double precision,
+	lexical_rank bigint,
+	lexical_score double precision,
+	symbol_match boolean
+);
+
+--
+-- Name: hybrid_hit; Type: TYPE; Schema: pgembed; Owner: -
+--
+
+CREATE TYPE pgembed.hybrid_hit AS (
+	rank integer,
+	score double precision,
+	chunk_id bigint,
+	language text,
+	kind text,
+	symbol text,
+	source text,
+	path text,
+	start_line integer,
+	end_line integer,
+	content text,
+	locations bigint,
+	vector_rank bigint,
+	vector_score double precision,
+	lexical_rank bigint,
+	lexical_score double precision,
+	symbol_match boolean,
+	copies bigint,
+	also jsonb
+);
+
+--
 -- Name: search_hit; Type: TYPE; Schema: pgembed; Owner: -
 --
 
@@ -282,6 +323,75 @@ CREATE FUNCTION pgembed.chunk_place(chunk_id bigint) RETURNS text
     RETURN (SELECT (COALESCE(min(q.place) FILTER (WHERE (q.at = 1)), 'it stands in no file'::text) || CASE count(*) WHEN 0 THEN ''::text WHEN 1 THEN ''::text ELSE format(' (and %s more places)'::text, (count(*) - 1)) END) FROM (SELECT format('%s/%s:%s-%s %s'::text, s.name, l.path, l.start_line, l.end_line, COALESCE(NULLIF(l.symbol, ''::text), c.symbol)) AS place, row_number() OVER (ORDER BY s.name, l.path, l.start_line) AS at FROM ((pgembed.chunk_locations l JOIN pgembed.sources s ON ((s.id = l.source_id))) JOIN pgembed.code_chunks c ON ((c.id = l.chunk_id))) WHERE (l.chunk_id = chunk_place.chunk_id)) q);
 
 --
+-- Name: copies_of(bigint, bigint[], double precision, text, text, text, text); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.copies_of(chunk bigint, above bigint[], least_copy double precision, language text, path text, source text, kind text, OUT copies bigint, OUT also jsonb) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $_$
+#variable_conflict use_variable
+BEGIN
+    EXECUTE
+        'WITH copy AS ('
+        '    SELECT p.chunk_b AS id, p.jaccard FROM candidate_pairs p WHERE p.chunk_a = $1 AND p.jaccard >= $7'
+        '    UNION ALL'
+        '    SELECT p.chunk_a, p.jaccard FROM candidate_pairs p WHERE p.chunk_b = $1 AND p.jaccard >= $7'
+        '), own AS ('
+        '    SELECT c.id, copy.jaccard, c.language, c.kind, c.symbol,'
+        '           row_number() OVER (ORDER BY copy.jaccard DESC, c.id) AS place'
+        '      FROM copy JOIN code_chunks c ON c.id = copy.id'
+        '     WHERE NOT EXISTS (SELECT FROM unnest($2) AS a (id) WHERE a.id = c.id)'
+        '       AND NOT EXISTS (SELECT FROM candidate_pairs p'
+        '                        WHERE p.chunk_a = c.id AND p.chunk_b = ANY ($2) AND p.jaccard >= $7)'
+        '       AND NOT EXISTS (SELECT FROM candidate_pairs p'
+        '                        WHERE p.chunk_b = c.id AND p.chunk_a = ANY ($2) AND p.jaccard >= $7)'
+        || filter_clause(language, path, source, kind) ||
+        ') SELECT (SELECT count(*) FROM own), ('
+        '    SELECT jsonb_agg(jsonb_build_object('
+        '               ''chunk_id'', own.id, ''jaccard'', own.jaccard, ''language'', own.language, ''kind'', own.kind,'
+        '               ''symbol'', coalesce(nullif(spot.symbol, ''''), own.symbol), ''source'', spot.source_name,'
+        '               ''path'', spot.file, ''start_line'', spot.start_line, ''end_line'', spot.end_line,'
+        '               ''locations'', (SELECT count(*) FROM chunk_locations l WHERE l.chunk_id = own.id))'
+        '               ORDER BY own.place)'
+        '      FROM own LEFT JOIN LATERAL first_place(own.id, $8, $9) spot ON true'
+        '     WHERE own.place <= 20)'
+       INTO copies, also
+      USING chunk, above, language, path_patterns(path), source_id(source), kind, least_copy, path, source;
+END;
+$_$;
+
+--
+-- Name: distinct_hits(bigint[], integer, double precision, boolean, bigint); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.distinct_hits(ranked bigint[], k integer, least_copy double precision, collapse boolean, example bigint) RETURNS bigint[]
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+DECLARE
+    kept      bigint[] := '{}';
+    above     bigint[] := CASE WHEN example IS NULL THEN '{}' ELSE ARRAY[example] END;
+    candidate bigint;
+BEGIN
+    FOREACH candidate IN ARRAY ranked LOOP
+        EXIT WHEN cardinality(kept) >= k;
+        CONTINUE WHEN candidate = example;
+        CONTINUE WHEN cardinality(above) > 0 AND (
+            EXISTS (SELECT FROM candidate_pairs p
+                     WHERE p.chunk_a = candidate AND p.chunk_b = ANY (above) AND p.jaccard >= least_copy)
+            OR EXISTS (SELECT FROM candidate_pairs p
+                        WHERE p.chunk_b = candidate AND p.chunk_a = ANY (above) AND p.jaccard >= least_copy));
+        kept := kept || candidate;
+        IF collapse THEN
+            above := above || candidate;
+        END IF;
+    END LOOP;
+    RETURN kept;
+END;
+$$;
+
+--
 -- Name: docstring_anchor(text, integer); Type: FUNCTION; Schema: pgembed; Owner: -
 --
 
@@ -390,6 +500,39 @@ END $_$;
 COMMENT ON FUNCTION pgembed.explain_triplet(ordinal bigint) IS 'Why is this triplet here? In words, by its ordinal';
 
 --
+-- Name: filter_clause(text, text, text, text); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.filter_clause(language text, path text, source text, kind text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    RETURN ((CASE WHEN (language IS NOT NULL) THEN ' AND c.language = $3'::text ELSE ''::text END || CASE WHEN (kind IS NOT NULL) THEN ' AND c.kind = $6'::text ELSE ''::text END) || CASE WHEN ((path IS NULL) AND (source IS NULL)) THEN ''::text ELSE (((' AND EXISTS (SELECT FROM chunk_locations l WHERE l.chunk_id = c.id'::text || CASE WHEN (path IS NOT NULL) THEN ' AND l.path LIKE ANY ($4)'::text ELSE ''::text END) || CASE WHEN (source IS NOT NULL) THEN ' AND l.source_id = $5'::text ELSE ''::text END) || ')'::text) END);
+
+--
+-- Name: FUNCTION filter_clause(language text, path text, source text, kind text); Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON FUNCTION pgembed.filter_clause(language text, path text, source text, kind text) IS 'The condition that the filters of a search are';
+
+--
+-- Name: first_place(bigint, text, text); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.first_place(chunk bigint, path text, source text, OUT source_name text, OUT file text, OUT start_line integer, OUT end_line integer, OUT symbol text) RETURNS SETOF record
+    LANGUAGE sql STABLE ROWS 1
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+    SELECT s.name, l.path, l.start_line, l.end_line, l.symbol
+      FROM chunk_locations l
+      JOIN sources s ON s.id = l.source_id
+     WHERE l.chunk_id = first_place.chunk
+       AND (first_place.path   IS NULL OR l.path LIKE ANY (path_patterns(first_place.path)))
+       AND (first_place.source IS NULL OR s.name = first_place.source)
+     ORDER BY s.name, l.path, l.start_line
+     LIMIT 1;
+$$;
+
+--
 -- Name: forget_all_chunks(); Type: FUNCTION; Schema: pgembed; Owner: -
 --
 
@@ -432,6 +575,112 @@ BEGIN
     DELETE FROM jaccard_sets s WHERE s.chunk_id = NEW.id;
     RETURN NULL;
 END $$;
+
+--
+-- Name: fused(public.vector, text[], text, integer, text, text, text, text, bigint, boolean); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.fused(query public.vector, tokens text[], symbol text, depth integer, language text DEFAULT NULL::text, path text DEFAULT NULL::text, source text DEFAULT NULL::text, kind text DEFAULT NULL::text, generation bigint DEFAULT NULL::bigint, exact boolean DEFAULT false) RETURNS SETOF pgembed.fused_hit
+    LANGUAGE sql STABLE ROWS 100
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+    WITH by_vector AS MATERIALIZED (
+        SELECT n.chunk_id, n.score, row_number() OVER (ORDER BY n.score DESC, n.chunk_id) AS rank
+          FROM nearest(fused.query, fused.depth, fused.language, fused.path, fused.source, fused.kind,
+                       fused.generation, fused.exact) n
+         WHERE fused.query IS NOT NULL
+    ), by_words AS MATERIALIZED (
+        SELECT m.chunk_id, m.score, row_number() OVER (ORDER BY m.score DESC, m.chunk_id) AS rank
+          FROM lexical_matches(fused.tokens, fused.depth, fused.language, fused.path, fused.source, fused.kind) m
+         WHERE fused.tokens IS NOT NULL
+    ), by_name AS MATERIALIZED (
+        SELECT s.chunk_id
+          FROM symbol_matches(fused.symbol, fused.depth, fused.language, fused.path, fused.source, fused.kind) s
+         WHERE fused.symbol IS NOT NULL
+    ), settings AS MATERIALIZED (
+        SELECT search_setting('rrf_k') AS k, search_setting('vector_weight') AS vector_weight,
+               search_setting('lexical_weight') AS lexical_weight, search_setting('symbol_weight') AS symbol_weight,
+               fused.tokens IS NULL AND fused.symbol IS NULL AS vector_alone
+    ), scored AS (
+        SELECT u.chunk_id,
+               CASE WHEN s.vector_alone THEN v.score
+                    ELSE coalesce(s.vector_weight / (s.k + v.rank), 0) + coalesce(s.lexical_weight / (s.k + w.rank), 0)
+                       + CASE WHEN n.chunk_id IS NULL THEN 0 ELSE s.symbol_weight / (s.k + 1) END END AS score,
+               v.rank AS vector_rank, v.score AS vector_score, w.rank AS lexical_rank, w.score AS lexical_score,
+               n.chunk_id IS NOT NULL AS symbol_match
+          FROM (SELECT b.chunk_id FROM by_vector b UNION SELECT b.chunk_id FROM by_words b
+                UNION SELECT b.chunk_id FROM by_name b) u
+         CROSS JOIN settings s
+          LEFT JOIN by_vector v USING (chunk_id)
+          LEFT JOIN by_words w USING (chunk_id)
+          LEFT JOIN by_name n USING (chunk_id)
+    )
+    SELECT row_number() OVER (ORDER BY f.score DESC, f.chunk_id), f.* FROM scored f ORDER BY 1;
+$$;
+
+--
+-- Name: FUNCTION fused(query public.vector, tokens text[], symbol text, depth integer, language text, path text, source text, kind text, generation bigint, exact boolean); Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON FUNCTION pgembed.fused(query public.vector, tokens text[], symbol text, depth integer, language text, path text, source text, kind text, generation bigint, exact boolean) IS 'The rankings by vector, words and name, fused by reciprocal rank';
+
+--
+-- Name: hybrid_search(public.vector, integer, text[], text, text, text, text, text, bigint, boolean, boolean, bigint); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.hybrid_search(query public.vector, k integer DEFAULT 10, tokens text[] DEFAULT NULL::text[], symbol text DEFAULT NULL::text, language text DEFAULT NULL::text, path text DEFAULT NULL::text, source text DEFAULT NULL::text, kind text DEFAULT NULL::text, generation bigint DEFAULT NULL::bigint, exact boolean DEFAULT false, collapse boolean DEFAULT true, example bigint DEFAULT NULL::bigint) RETURNS SETOF pgembed.hybrid_hit
+    LANGUAGE plpgsql STABLE ROWS 10
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_variable
+DECLARE
+    least_copy double precision := mining_setting('near_duplicate');
+    depth      bigint;
+    found      fused_hit[];
+    longest    bigint;     -- rows of the longest list: below the depth when there is nothing more
+    kept       bigint[];
+BEGIN
+    IF k IS NULL OR k < 1 THEN
+        RAISE EXCEPTION 'k is %: a search returns at least one row', coalesce(k::text, 'null')
+              USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    depth := CASE WHEN tokens IS NOT NULL OR symbol IS NOT NULL
+                  THEN greatest(search_setting('candidates')::bigint, 2 * k::bigint)
+                  WHEN collapse OR example IS NOT NULL THEN 2 * k::bigint
+                  ELSE k END;
+    LOOP
+        depth := least(depth, 2147483647);
+        SELECT array_agg(f ORDER BY f.place),
+               coalesce(greatest(max(f.vector_rank), max(f.lexical_rank), count(*) FILTER (WHERE f.symbol_match)), 0)
+          INTO found, longest
+          FROM fused(query, tokens, symbol, depth::integer, language, path, source, kind, generation, exact) f;
+        kept := distinct_hits(ARRAY(SELECT f.chunk_id FROM unnest(found) f ORDER BY f.place), k, least_copy, collapse,
+                              example);
+        EXIT WHEN cardinality(kept) >= k OR longest < depth OR depth = 2147483647;
+        depth := 4 * depth;
+    END LOOP;
+
+    RETURN QUERY
+    SELECT hit.rank::integer, f.score, c.id, c.language, c.kind, coalesce(nullif(spot.symbol, ''), c.symbol),
+           spot.source_name, spot.file, spot.start_line, spot.end_line, c.content,
+           (SELECT count(*) FROM chunk_locations l WHERE l.chunk_id = c.id),
+           f.vector_rank, f.vector_score, f.lexical_rank, f.lexical_score, f.symbol_match,
+           coalesce(copy.copies, 0), coalesce(copy.also, '[]')
+      FROM unnest(kept) WITH ORDINALITY AS hit (chunk_id, rank)
+      JOIN unnest(found) f ON f.chunk_id = hit.chunk_id
+      JOIN code_chunks c ON c.id = hit.chunk_id
+      LEFT JOIN LATERAL first_place(c.id, path, source) spot ON true
+      LEFT JOIN LATERAL copies_of(c.id, kept[:hit.rank - 1] || example, least_copy, language, path, source, kind) copy
+             ON collapse
+     ORDER BY 1;
+END;
+$$;
+
+--
+-- Name: FUNCTION hybrid_search(query public.vector, k integer, tokens text[], symbol text, language text, path text, source text, kind text, generation bigint, exact boolean, collapse boolean, example bigint); Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON FUNCTION pgembed.hybrid_search(query public.vector, k integer, tokens text[], symbol text, language text, path text, source text, kind text, generation bigint, exact boolean, collapse boolean, example bigint) IS 'Search by vector, words or both: hits with the parts of their score, place, content and copies, best first';
 
 --
 -- Name: jaccard_band_join(integer, integer, integer, integer, bigint, integer, bigint); Type: FUNCTION; Schema: pgembed; Owner: -
@@ -994,6 +1243,185 @@ CREATE FUNCTION pgembed.jaccard_slices(size integer) RETURNS TABLE(ordinal integ
 $$;
 
 --
+-- Name: lexical_matches(text[], integer, text, text, text, text); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.lexical_matches(tokens text[], k integer DEFAULT 10, language text DEFAULT NULL::text, path text DEFAULT NULL::text, source text DEFAULT NULL::text, kind text DEFAULT NULL::text) RETURNS TABLE(chunk_id bigint, score double precision)
+    LANGUAGE plpgsql STABLE ROWS 10
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_variable
+DECLARE
+    chosen record;
+    before jsonb;
+    ids    bigint[];
+    scores double precision[];
+    mean   double precision := (SELECT s.average_length FROM lexical_statistics s);
+BEGIN
+    FOR widest IN 0..1 LOOP
+        chosen := lexical_strategy(tokens, k, language, path, source, kind, widest = 1);
+        EXIT WHEN cardinality(chosen.terms) = 0;
+        before := swap_settings(chosen.settings);
+        EXECUTE format('SELECT array_agg(chunk_id ORDER BY score DESC, chunk_id),'
+                       '       array_agg(score ORDER BY score DESC, chunk_id) FROM (%s) found', chosen.statement)
+           INTO ids, scores
+          USING chosen.terms, k, language, path_patterns(path), source_id(source), kind, chosen.idfs,
+                chosen.terms[:chosen.needed], mean;
+        PERFORM swap_settings(before);
+        EXIT WHEN cardinality(ids) >= k OR chosen.is_exact;
+    END LOOP;
+    RETURN QUERY SELECT * FROM unnest(ids, scores);
+END;
+$$;
+
+--
+-- Name: FUNCTION lexical_matches(tokens text[], k integer, language text, path text, source text, kind text); Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON FUNCTION pgembed.lexical_matches(tokens text[], k integer, language text, path text, source text, kind text) IS 'The k chunks that match a query''s tokens best, by BM25';
+
+--
+-- Name: lexical_plan(text[], integer, text, text, text, text); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.lexical_plan(tokens text[], k integer DEFAULT 10, language text DEFAULT NULL::text, path text DEFAULT NULL::text, source text DEFAULT NULL::text, kind text DEFAULT NULL::text) RETURNS SETOF text
+    LANGUAGE plpgsql
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+DECLARE
+    chosen record := lexical_strategy(tokens, k, language, path, source, kind, false);
+    before jsonb;
+    line   text;
+BEGIN
+    RETURN NEXT format('words: %s of %s tokens choose the documents, all of them score%s', chosen.needed,
+                       cardinality(chosen.terms), CASE WHEN chosen.is_exact THEN ' (exact)' ELSE '' END);
+    before := swap_settings(chosen.settings);
+    FOR line IN EXECUTE 'EXPLAIN ' || chosen.statement
+                  USING chosen.terms, k, language, path_patterns(path), source_id(source), kind, chosen.idfs,
+                        chosen.terms[:chosen.needed], (SELECT s.average_length FROM lexical_statistics s)
+    LOOP
+        RETURN NEXT regexp_replace(line, '''\{[-+0-9.,e]{40,}\}''', '''{…}''', 'g');
+    END LOOP;
+    PERFORM swap_settings(before);
+END;
+$$;
+
+--
+-- Name: FUNCTION lexical_plan(tokens text[], k integer, language text, path text, source text, kind text); Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON FUNCTION pgembed.lexical_plan(tokens text[], k integer, language text, path text, source text, kind text) IS 'The strategy and the plan of a search by words, without running it';
+
+--
+-- Name: lexical_strategy(text[], integer, text, text, text, text, boolean); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.lexical_strategy(tokens text[], k integer, language text, path text, source text, kind text, widest boolean, OUT terms integer[], OUT idfs double precision[], OUT needed integer, OUT is_exact boolean, OUT statement text, OUT settings jsonb) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $_$
+#variable_conflict use_column
+DECLARE
+    filters     text := filter_clause(language, path, source, kind);
+    frequencies bigint[];
+    sought      integer := least(greatest(search_setting('lexical_candidates'), k::double precision), 2147483647);
+    found       bigint;
+BEGIN
+    IF k IS NULL OR k < 1 THEN
+        RAISE EXCEPTION 'k is %: a search returns at least one row', coalesce(k::text, 'null')
+              USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    SELECT coalesce(array_agg(t.token_id ORDER BY t.frequency, t.token_id), '{}'),
+           coalesce(array_agg(t.idf ORDER BY t.frequency, t.token_id), '{}'),
+           coalesce(array_agg(t.frequency ORDER BY t.frequency, t.token_id), '{}')
+      INTO terms, idfs, frequencies
+      FROM lexical_terms(lexical_strategy.tokens) t;
+    found := coalesce(frequencies[1], 0);
+    needed := least(1, cardinality(terms));
+    WHILE needed < cardinality(terms) AND (widest OR found + frequencies[needed + 1] <= sought) LOOP
+        needed := needed + 1;
+        found := found + frequencies[needed];
+    END LOOP;
+    is_exact := needed = cardinality(terms) AND found <= sought;
+
+    settings := '{"jit": "off", "max_parallel_workers_per_gather": "0"}';
+    IF filters = '' THEN
+        -- the array's statistics are off, and the index is always the better way in
+        settings := settings || '{"enable_seqscan": "off"}';
+    END IF;
+    -- Only fixed texts enter the statement, and a number of our own; all that a user gives is a parameter.
+    -- The tokens of a document are unfolded in its SELECT list: a function scan for each document took twice as long.
+    -- Summed in one order, equal documents have equal scores, to the last bit.
+    statement := format(
+        'SELECT h.chunk_id, sum($7[array_position($1, h.id)] ORDER BY h.id) * (%1$L::float8 + 1)'
+        '                   / (1 + %1$L::float8 * (1 - %2$L::float8 + %2$L::float8 * h.length / greatest($9, 1))) AS score'
+        '  FROM (SELECT d.chunk_id, d.length, unnest(d.token_ids) AS id'
+        '          FROM (SELECT d.chunk_id, d.token_ids, d.length FROM lexical_documents d%3$s'
+        '                 WHERE d.token_ids && $8%4$s%5$s) d) h'
+        ' WHERE h.id = ANY ($1)'
+        ' GROUP BY h.chunk_id, h.length'
+        ' ORDER BY score DESC, h.chunk_id LIMIT $2',
+        search_setting('bm25_k1'), search_setting('bm25_b'),
+        CASE WHEN filters = '' THEN '' ELSE ' JOIN code_chunks c ON c.id = d.chunk_id' END, filters,
+        CASE WHEN found <= sought OR widest AND filters <> '' THEN ''
+             ELSE format(' ORDER BY d.length, d.chunk_id LIMIT %s', sought) END);
+END;
+$_$;
+
+--
+-- Name: FUNCTION lexical_strategy(tokens text[], k integer, language text, path text, source text, kind text, widest boolean, OUT terms integer[], OUT idfs double precision[], OUT needed integer, OUT is_exact boolean, OUT statement text, OUT settings jsonb); Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON FUNCTION pgembed.lexical_strategy(tokens text[], k integer, language text, path text, source text, kind text, widest boolean, OUT terms integer[], OUT idfs double precision[], OUT needed integer, OUT is_exact boolean, OUT statement text, OUT settings jsonb) IS 'How a search by words will be answered: which tokens choose, which only add, the statement and its settings';
+
+--
+-- Name: lexical_statistics; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.lexical_statistics (
+    only_row boolean DEFAULT true NOT NULL,
+    documents bigint NOT NULL,
+    average_length double precision NOT NULL,
+    CONSTRAINT lexical_statistics_only_row_check CHECK (only_row)
+);
+
+--
+-- Name: tokens; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.tokens (
+    id integer NOT NULL,
+    token text NOT NULL,
+    document_frequency integer DEFAULT 0 NOT NULL,
+    lexical_frequency integer DEFAULT 0 NOT NULL
+);
+
+--
+-- Name: lexical_terms(text[]); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.lexical_terms(tokens text[]) RETURNS TABLE(token text, token_id integer, frequency integer, idf double precision)
+    LANGUAGE sql STABLE ROWS 10
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT t.token,
+     t.id,
+     t.lexical_frequency,
+     ln(((1)::numeric + ((((GREATEST(s.documents, (t.lexical_frequency)::bigint) - t.lexical_frequency))::numeric + 0.5) / ((t.lexical_frequency)::numeric + 0.5)))) AS ln
+    FROM (pgembed.tokens t
+      CROSS JOIN pgembed.lexical_statistics s)
+   WHERE (t.token = ANY (lexical_terms.tokens))
+   ORDER BY t.lexical_frequency, t.id
+  LIMIT 100;
+END;
+
+--
+-- Name: FUNCTION lexical_terms(tokens text[]); Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON FUNCTION pgembed.lexical_terms(tokens text[]) IS 'Tokens of a query that occur, the rarest first: frequency and idf';
+
+--
 -- Name: minhash_coefficient(text, integer); Type: FUNCTION; Schema: pgembed; Owner: -
 --
 
@@ -1157,6 +1585,49 @@ $$;
 --
 
 COMMENT ON FUNCTION pgembed.path_patterns(glob text) IS 'LIKE patterns of a path glob (* any run, ? one character; a folder takes in all beneath it)';
+
+--
+-- Name: lexical_documents; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.lexical_documents (
+    chunk_id bigint NOT NULL,
+    token_ids integer[] NOT NULL,
+    length integer GENERATED ALWAYS AS (cardinality(token_ids)) STORED,
+    described boolean DEFAULT true NOT NULL
+);
+ALTER TABLE ONLY pgembed.lexical_documents ALTER COLUMN token_ids SET STATISTICS 0;
+
+--
+-- Name: refresh_lexical_statistics(); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.refresh_lexical_statistics() RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    BEGIN ATOMIC
+ WITH counted AS (
+          SELECT held.id,
+             (count(*))::integer AS documents
+            FROM (pgembed.lexical_documents d
+              CROSS JOIN LATERAL unnest(d.token_ids) held(id))
+           GROUP BY held.id
+         )
+  UPDATE pgembed.tokens t SET lexical_frequency = COALESCE(c.documents, 0)
+    FROM (pgembed.tokens own
+      LEFT JOIN counted c ON ((c.id = own.id)))
+   WHERE ((t.id = own.id) AND (t.lexical_frequency <> COALESCE(c.documents, 0)));
+ INSERT INTO pgembed.lexical_statistics AS s (documents, average_length)  SELECT count(*) AS count,
+             COALESCE(avg(lexical_documents.length), (0)::numeric) AS "coalesce"
+            FROM pgembed.lexical_documents ON CONFLICT(only_row) DO UPDATE SET documents = excluded.documents, average_length = excluded.average_length
+   WHERE ((s.documents IS DISTINCT FROM excluded.documents) OR (s.average_length IS DISTINCT FROM excluded.average_length));
+END;
+
+--
+-- Name: FUNCTION refresh_lexical_statistics(); Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON FUNCTION pgembed.refresh_lexical_statistics() IS 'Count the documents of the search by words, and of each token, anew';
 
 --
 -- Name: refresh_triplets(); Type: FUNCTION; Schema: pgembed; Owner: -
@@ -1501,6 +1972,34 @@ $$;
 COMMENT ON FUNCTION pgembed.search_plan(query public.vector, k integer, language text, path text, source text, kind text, generation bigint, exact boolean) IS 'The strategy, the settings and the plan of a search, without running it';
 
 --
+-- Name: search_settings; Type: TABLE; Schema: pgembed; Owner: -
+--
+
+CREATE TABLE pgembed.search_settings (
+    name text NOT NULL,
+    value double precision NOT NULL,
+    "least" double precision NOT NULL,
+    most double precision NOT NULL,
+    description text NOT NULL,
+    CONSTRAINT search_settings_check CHECK (((value >= "least") AND (value <= most)))
+);
+
+--
+-- Name: search_setting(text); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.search_setting(setting text) RETURNS double precision
+    LANGUAGE sql STABLE STRICT
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    RETURN (SELECT s.value FROM pgembed.search_settings s WHERE (s.name = search_setting.setting));
+
+--
+-- Name: FUNCTION search_setting(setting text); Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON FUNCTION pgembed.search_setting(setting text) IS 'A row of search_settings';
+
+--
 -- Name: search_strategy(integer, text, text, text, text, bigint, boolean); Type: FUNCTION; Schema: pgembed; Owner: -
 --
 
@@ -1596,16 +2095,6 @@ $_$;
 --
 
 COMMENT ON FUNCTION pgembed.search_strategy(k integer, language text, path text, source text, kind text, generation bigint, exact boolean, OUT generation_id bigint, OUT strategy text, OUT matching bigint, OUT statement text, OUT settings jsonb) IS 'How a search will be answered: by which generation, by its index or exactly, with which statement and settings';
-
---
--- Name: tokens; Type: TABLE; Schema: pgembed; Owner: -
---
-
-CREATE TABLE pgembed.tokens (
-    id integer NOT NULL,
-    token text NOT NULL,
-    document_frequency integer DEFAULT 0 NOT NULL
-);
 
 --
 -- Name: shared_tokens(bigint, bigint); Type: FUNCTION; Schema: pgembed; Owner: -
@@ -1724,6 +2213,31 @@ $$;
 --
 
 COMMENT ON FUNCTION pgembed.swap_settings(wanted jsonb) IS 'Set settings until the end of the transaction and return the values before';
+
+--
+-- Name: symbol_matches(text, integer, text, text, text, text); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.symbol_matches(symbol text, k integer, language text DEFAULT NULL::text, path text DEFAULT NULL::text, source text DEFAULT NULL::text, kind text DEFAULT NULL::text) RETURNS TABLE(chunk_id bigint)
+    LANGUAGE plpgsql STABLE ROWS 10
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $_$
+#variable_conflict use_variable
+BEGIN
+    RETURN QUERY EXECUTE
+        'SELECT c.id FROM code_chunks c'
+        ' WHERE c.id IN (SELECT n.id FROM code_chunks n WHERE n.symbol = $1'
+        '                UNION ALL SELECT p.chunk_id FROM chunk_locations p WHERE p.symbol = $1)'
+        || filter_clause(language, path, source, kind) || ' ORDER BY c.id LIMIT $2'
+      USING symbol, k, language, path_patterns(path), source_id(source), kind;
+END;
+$_$;
+
+--
+-- Name: FUNCTION symbol_matches(symbol text, k integer, language text, path text, source text, kind text); Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON FUNCTION pgembed.symbol_matches(symbol text, k integer, language text, path text, source text, kind text) IS 'Chunks of exactly this name';
 
 --
 -- Name: triplet_inputs(boolean); Type: FUNCTION; Schema: pgembed; Owner: -
@@ -2062,7 +2576,7 @@ ALTER TABLE pgembed.encoders ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
 
 CREATE TABLE pgembed.evaluations (
     id bigint NOT NULL,
-    encoder_id bigint NOT NULL,
+    encoder_id bigint,
     generation_id bigint,
     dataset text NOT NULL,
     fingerprint text NOT NULL,
@@ -2723,6 +3237,20 @@ ALTER TABLE ONLY pgembed.jaccard_signatures
     ADD CONSTRAINT jaccard_signatures_pkey PRIMARY KEY (chunk_id);
 
 --
+-- Name: lexical_documents lexical_documents_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.lexical_documents
+    ADD CONSTRAINT lexical_documents_pkey PRIMARY KEY (chunk_id);
+
+--
+-- Name: lexical_statistics lexical_statistics_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.lexical_statistics
+    ADD CONSTRAINT lexical_statistics_pkey PRIMARY KEY (only_row);
+
+--
 -- Name: mining_exclusions mining_exclusions_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
 --
 
@@ -2770,6 +3298,13 @@ ALTER TABLE ONLY pgembed.rejected_items
 
 ALTER TABLE ONLY pgembed.rejected_items
     ADD CONSTRAINT rejected_items_stage_source_id_path_chunk_id_reason_key UNIQUE NULLS NOT DISTINCT (stage, source_id, path, chunk_id, reason);
+
+--
+-- Name: search_settings search_settings_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.search_settings
+    ADD CONSTRAINT search_settings_pkey PRIMARY KEY (name);
 
 --
 -- Name: source_files source_files_pkey; Type: CONSTRAINT; Schema: pgembed; Owner: -
@@ -2861,6 +3396,12 @@ CREATE INDEX candidate_pairs_chunk_b_idx ON pgembed.candidate_pairs USING btree 
 CREATE INDEX chunk_locations_chunk_id_idx ON pgembed.chunk_locations USING btree (chunk_id);
 
 --
+-- Name: chunk_locations_symbol_idx; Type: INDEX; Schema: pgembed; Owner: -
+--
+
+CREATE INDEX chunk_locations_symbol_idx ON pgembed.chunk_locations USING hash (symbol);
+
+--
 -- Name: chunk_splits_split_idx; Type: INDEX; Schema: pgembed; Owner: -
 --
 
@@ -2871,6 +3412,12 @@ CREATE INDEX chunk_splits_split_idx ON pgembed.chunk_splits USING btree (split);
 --
 
 CREATE INDEX code_chunks_language_idx ON pgembed.code_chunks USING btree (language);
+
+--
+-- Name: code_chunks_symbol_idx; Type: INDEX; Schema: pgembed; Owner: -
+--
+
+CREATE INDEX code_chunks_symbol_idx ON pgembed.code_chunks USING hash (symbol);
 
 --
 -- Name: code_embeddings_embedding_idx; Type: INDEX; Schema: pgembed; Owner: -
@@ -2901,6 +3448,24 @@ CREATE INDEX jaccard_sets_n_idx ON pgembed.jaccard_sets USING btree (n, chunk_id
 --
 
 CREATE INDEX jaccard_sets_prefix_idx ON pgembed.jaccard_sets USING gin (prefix);
+
+--
+-- Name: lexical_documents_length_idx; Type: INDEX; Schema: pgembed; Owner: -
+--
+
+CREATE INDEX lexical_documents_length_idx ON pgembed.lexical_documents USING btree (length, chunk_id);
+
+--
+-- Name: lexical_documents_token_ids_idx; Type: INDEX; Schema: pgembed; Owner: -
+--
+
+CREATE INDEX lexical_documents_token_ids_idx ON pgembed.lexical_documents USING gin (token_ids);
+
+--
+-- Name: lexical_documents_undescribed_idx; Type: INDEX; Schema: pgembed; Owner: -
+--
+
+CREATE INDEX lexical_documents_undescribed_idx ON pgembed.lexical_documents USING btree (chunk_id) WHERE (NOT described);
 
 --
 -- Name: triplet_candidates_anchor_id_idx; Type: INDEX; Schema: pgembed; Owner: -
@@ -3038,6 +3603,13 @@ ALTER TABLE ONLY pgembed.generations
 
 ALTER TABLE ONLY pgembed.jaccard_signatures
     ADD CONSTRAINT jaccard_signatures_chunk_id_fkey FOREIGN KEY (chunk_id) REFERENCES pgembed.jaccard_sets(chunk_id) ON DELETE CASCADE;
+
+--
+-- Name: lexical_documents lexical_documents_chunk_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -
+--
+
+ALTER TABLE ONLY pgembed.lexical_documents
+    ADD CONSTRAINT lexical_documents_chunk_id_fkey FOREIGN KEY (chunk_id) REFERENCES pgembed.code_chunks(id) ON DELETE CASCADE;
 
 --
 -- Name: pair_queue pair_queue_chunk_id_fkey; Type: FK CONSTRAINT; Schema: pgembed; Owner: -

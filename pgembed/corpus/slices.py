@@ -1,7 +1,8 @@
 """A slice of files to rows, in one transaction: temporary tables by COPY, then set-wise statements.
 
-Writes `source_files`, `code_chunks`, `chunk_locations`, `tokens`, `lexical_documents`, `rejected_items`. Every writer of chunks takes one
-lock for its transaction, so that no slice removes a chunk as an orphan while another gives it a place.
+Writes `source_files`, `code_chunks`, `chunk_locations`, `tokens`, `lexical_documents`, `rejected_items`. Every writer
+of chunks takes one lock for its transaction, so that no slice removes a chunk as an orphan while another gives it a
+place.
 """
 
 from collections.abc import Callable, Iterable, Sequence

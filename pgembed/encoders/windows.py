@@ -5,9 +5,9 @@ the mean of the windows' normalised vectors, weighted by their tokens, and norma
 two towers with two tokenizers cut at different places.
 
 Measured with MiniLM (256 tokens; nDCG@10, 95% interval of the difference; benchmarks/long_chunks.py): windows find more
-where the function's name is masked (docstring to body, 40% of the bodies long: .594 to .612, [+.004, +.031]), not where it
-is there (.694 to .683, [-.025, +.003]), and nothing on CoSQA, where 1% is long (.603 to .602); they cost twice to three
-times the embedding. So texts are cut unless a user chooses otherwise.
+where the function's name is masked (docstring to body, 40% of the bodies long: .594 to .612, [+.004, +.031]), not
+where it is there (.694 to .683, [-.025, +.003]), and nothing on CoSQA, where 1% is long (.603 to .602); they cost two
+to three times the embedding. So texts are cut unless a user chooses otherwise.
 """
 
 from collections.abc import Sequence

@@ -34,6 +34,8 @@ class Example:
 def example_at(conn: Connection, place: str, source: str | None = None) -> Example:
     """Return the innermost chunk at `place`, written `path:line`; the path may be the end of the stored one.
 
+    Where files of several sources are meant, the one of `source` is.
+
     Raises:
         SearchError: `place` is written otherwise, nothing stands there, or several files are meant; the message
             offers what is nearest.
@@ -44,18 +46,18 @@ def example_at(conn: Connection, place: str, source: str | None = None) -> Examp
             f"{place[:100]!r} is not a place in a file.", remedy="Write path:line, such as src/shop/cart.py:42."
         )
     path = parts["path"].removeprefix("./").rstrip("/")
-    asked = {"path": path, "line": int(parts["line"]), "source": source}
+    asked = {"path": path, "line": int(parts["line"])}
     found = [Example(*row) for row in conn.execute(query("chunks_at_place"), asked)]
-    whole = [example for example in found if example.path == path]
-    files = {(example.source, example.path) for example in whole or found}
-    if len(files) == 1:
-        return (whole or found)[0]
-    if len({example.chunk_id for example in _innermost(whole or found)}) == 1:
-        return (whole or found)[0]  # several files, and the same code in all of them
-    if files:
+    found = [example for example in found if example.path == path] or found
+    found = [example for example in found if example.source == source] or found
+    innermost = {(example.source, example.path): example for example in reversed(found)}
+    if len({example.chunk_id for example in innermost.values()}) == 1:
+        return found[0]  # one file, or several with the same code there
+    if files := innermost.keys():
         listed = ", ".join(f"{name}: {file}" for name, file in sorted(files)[:5])
         raise SearchError(
-            f"{place} may be a place in {len(files)} files: {listed}.", remedy="Write more of the path, or give --source."
+            f"{place} may be a place in {len(files)} files: {listed}.",
+            remedy="Write more of the path, or give --source.",
         )
     name = path.rsplit("/", 1)[-1]
     near = conn.execute(query("chunks_near_place"), {**asked, "name": name}).fetchall()
@@ -81,8 +83,3 @@ def by_example(conn: Connection, question: Question, example: Example, generatio
             remedy="Embed what is missing: pgembed reindex",
         )
     return replace(question, query=row[0].to_numpy(), generation_id=generation.id, example=example.chunk_id)
-
-
-def _innermost(examples: list[Example]) -> list[Example]:
-    """Return the first of each file; they come innermost first."""
-    return list({(e.source, e.path): e for e in reversed(examples)}.values())

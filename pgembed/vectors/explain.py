@@ -77,5 +77,5 @@ def explain(conn: Connection, question: Question, hits: Sequence[Hit]) -> Explan
 
 def _timed(conn: Connection, name: str, parameters: dict[str, Any]) -> float:
     started = time.perf_counter()
-    conn.execute(query(name), parameters).fetchall()  # type: ignore[arg-type]
+    conn.execute(query(name), parameters).fetchall()
     return (time.perf_counter() - started) * 1000

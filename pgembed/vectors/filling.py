@@ -117,9 +117,10 @@ def _one_pass(
         filled.rejected += bad
         writing = threads.submit(_write, writer, generation_id, page.ids, found, bad)
         task.advance(len(page.ids))
-        if len(filled.rejected) > max(_MAXIMUM_REJECTED, _MAXIMUM_REJECTED_SHARE * total):
+        bad_count = len(filled.rejected)
+        if bad_count > max(_MAXIMUM_REJECTED, _MAXIMUM_REJECTED_SHARE * total):
             raise BrokenEncoderError(
-                f"The encoder failed, or gave unusable vectors, for {len(filled.rejected):,} chunks: NaN, infinite, zero.",
+                f"The encoder failed or gave unusable vectors (NaN, infinite, zero) for {bad_count:,} chunks.",
                 remedy="It is broken: export it again, or choose another. "
                 "The chunks are in pgembed.rejected_items (stage 'reindex').",
             )

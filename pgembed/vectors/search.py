@@ -157,3 +157,9 @@ def encoder_of(generation: Generation, *, provider: str = "cpu", threads: int | 
             f"pgembed reindex --artefact {folder}",
         )
     return encoder
+
+
+def chunks_without_words(conn: Connection) -> int:
+    """Return how many chunks the search by words finds by the words of their bodies at most, or not at all."""
+    row = conn.execute(query("chunks_without_words")).fetchone()
+    return int(row[0]) if row else 0

@@ -300,9 +300,8 @@ UPDATE pgembed.search_settings SET value = %(weight)s WHERE name = 'lexical_weig
 
 -- name: chunks_without_words
 -- Chunks that the search by words does not find yet, or only by their bodies.
-SELECT count(*)
-  FROM pgembed.code_chunks c
- WHERE NOT EXISTS (SELECT FROM pgembed.lexical_documents d WHERE d.chunk_id = c.id AND d.described);
+SELECT (SELECT count(*) FROM pgembed.code_chunks) - (SELECT count(*) FROM pgembed.lexical_documents)
+     + (SELECT count(*) FROM pgembed.lexical_documents WHERE NOT described);
 
 -- name: chunks_at_place
 -- What stands at this line of files with this path, or one that ends in it: the innermost first. Whole paths first.
@@ -312,7 +311,6 @@ SELECT l.chunk_id, s.name, l.path, l.start_line, l.end_line, coalesce(nullif(l.s
   JOIN pgembed.code_chunks c ON c.id = l.chunk_id
  WHERE (l.path = %(path)s OR right(l.path, length(%(path)s) + 1) = '/' || %(path)s)
    AND %(line)s BETWEEN l.start_line AND l.end_line
-   AND (%(source)s::text IS NULL OR s.name = %(source)s)
  ORDER BY l.path <> %(path)s, s.name, l.path, l.end_line - l.start_line, l.start_line DESC, l.chunk_id;
 
 -- name: chunks_near_place
@@ -321,8 +319,7 @@ SELECT s.name, l.path, l.start_line, l.end_line, coalesce(nullif(l.symbol, ''), 
   FROM pgembed.chunk_locations l
   JOIN pgembed.sources s ON s.id = l.source_id
   JOIN pgembed.code_chunks c ON c.id = l.chunk_id
- WHERE (l.path = %(name)s OR right(l.path, length(%(name)s) + 1) = '/' || %(name)s)
-   AND (%(source)s::text IS NULL OR s.name = %(source)s)
+ WHERE l.path = %(name)s OR right(l.path, length(%(name)s) + 1) = '/' || %(name)s
  ORDER BY NOT (l.path = %(path)s OR right(l.path, length(%(path)s) + 1) = '/' || %(path)s),
           least(abs(l.start_line - %(line)s), abs(l.end_line - %(line)s)), s.name, l.path, l.start_line
  LIMIT 5;

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from pgembed.encoders.artefact import load_manifest
 from pgembed.encoders.onnx_encoder import OnnxEncoder
 from pgembed.encoders.registry import register_encoder
+from pgembed.encoders.spec import EncoderSpec, TowerSpec
 from pgembed.encoders.windows import LONG, Long
 from pgembed.errors import EncoderError, MissingExtra
 
@@ -95,6 +97,34 @@ def test_long_texts_in_windows_are_the_mean_of_their_windows(encoder: OnnxEncode
     same = (cut.vectors * found.vectors).sum(axis=1)
     assert same[1] == pytest.approx(1, abs=1e-6)
     assert max(same[0], same[2]) < 0.999
+
+
+def test_two_towers_cut_their_windows_each_for_itself(tiny_model: Path, tmp_path: Path) -> None:
+    """Against each tower exported alone: a pair's vector is the two of them, weighted and joined."""
+    from pgembed.training.export import export_encoder
+
+    first = TowerSpec("first", f"folder:{tiny_model}", 32, 1536, "mean", causal=False, max_tokens=64, weight=1.0)
+    second = dataclasses.replace(
+        first, name="second", slot=1024, pooling="cls", max_tokens=24, weight=0.5, passage_prompt="A document of code: "
+    )
+    pair = OnnxEncoder.load(export_encoder(EncoderSpec("pair", (first, second)), tmp_path / "pair").path, threads=1)
+    alone = [
+        OnnxEncoder.load(
+            export_encoder(EncoderSpec("one", (dataclasses.replace(tower, slot=2560),)), tmp_path / tower.name).path,
+            threads=1,
+        )
+        for tower in (first, second)
+    ]
+    # long for both, for the second alone (with its prompt), and for neither
+    texts = ["word " * 300, "return the sum of two numbers and of all others " * 2, "x"]
+    found = pair.embed_each(texts, role="passage", long="windows")
+    assert found.long == [0, 1]
+    parts = [encoder.embed_each(texts, role="passage", long="windows").vectors[:, :32] for encoder in alone]
+    norm = np.hypot(1.0, 0.5)
+    np.testing.assert_allclose(found.vectors[:, :32], parts[0] / norm, atol=2e-6)
+    np.testing.assert_allclose(found.vectors[:, 1536 : 1536 + 32], 0.5 * parts[1] / norm, atol=2e-6)
+    cut = pair.embed_each(texts, role="passage").vectors
+    assert (cut[:2] * found.vectors[:2]).sum(axis=1).max() < 0.9999
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pgembed.evaluation.beir import read_beir
 from pgembed.evaluation.evaluate import evaluate_dataset
 from pgembed.training.export import export_encoder
 
-WORDS = "parse load save split join count sort merge filter index search encode".split()
+WORDS = ["parse", "load", "save", "split", "join", "count", "sort", "merge", "filter", "index", "search", "encode"]
 
 
 def tower(folder: Path, slot: int, weight: float = 1.0) -> TowerSpec:

@@ -3,6 +3,7 @@
 import fnmatch
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,10 @@ from pgembed.db.connection import connect
 from pgembed.errors import GenerationError, SearchError
 from pgembed.vectors.index import METHODS
 from pgembed.vectors.reindex import reindex_with
-from pgembed.vectors.search import Hit, search
+from pgembed.vectors.search import Hit
+from pgembed.vectors.search import search as search_in_a_mode
+
+search = partial(search_in_a_mode, mode="vector")
 
 QUERIES = ("topic3 where is it", "topic8 code 48", "topic21 how do I", "unheard of")
 _SETTINGS = (
