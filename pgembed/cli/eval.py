@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from pgembed.encoders.onnx_encoder import OnnxEncoder
     from pgembed.evaluation.dataset import Dataset
+    from pgembed.evaluation.evaluate import Mode
     from pgembed.evaluation.held_out import HeldOut
     from pgembed.evaluation.store import Comparison, Evaluation
 
@@ -32,7 +33,7 @@ class _Subject:
     """What is evaluated: a name to show, and how to load its encoder."""
 
     name: str
-    load: "Callable[[], OnnxEncoder]"
+    load: "Callable[[], OnnxEncoder | None]"
 
 
 def evaluate(
@@ -76,6 +77,17 @@ def evaluate(
         bool,
         typer.Option("--tune-weights", help="Of an encoder of two towers: the weights that find most, on validation."),
     ] = False,
+    mode: Annotated[
+        Literal["vector", "lexical", "hybrid"],
+        typer.Option("--mode", help="Search by meaning, by words (no encoder is needed), or by both fused."),
+    ] = "vector",
+    tune_fusion: Annotated[
+        bool,
+        typer.Option("--tune-fusion", help="Try how both are best fused, on the validation split; --apply stores it."),
+    ] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="With --tune-fusion: write the best into pgembed.search_settings.")
+    ] = False,
     again: Annotated[bool, typer.Option("--again", help="Measure again what was measured before.")] = False,
     dsn: DsnOption = None,
     as_json: JsonOption = False,
@@ -91,6 +103,8 @@ def evaluate(
         pgembed eval --dataset ./my-benchmark --artefact ./models/minilm
         pgembed eval --compare 1 2
         pgembed eval --generation 2 --gate --json
+        pgembed eval --mode hybrid
+        pgembed eval --tune-fusion
         pgembed eval --encoder qodo-jina --tune-weights
     """
     if sum(given is not None for given in (generation, artefact, encoder, compare)) > 1:
@@ -99,9 +113,16 @@ def evaluate(
         raise typer.BadParameter("--gate needs the candidate: --generation, --artefact or --encoder.")
     if tune_weights and (gate or compare is not None):
         raise typer.BadParameter("--tune-weights goes with neither --gate nor --compare.")
+    if mode == "lexical" and not tune_fusion and any((generation, artefact, encoder, compare, gate)):
+        raise typer.BadParameter("--mode lexical has no encoder: leave out what names one, and --gate.")
+    if apply and not tune_fusion:
+        raise typer.BadParameter("--apply goes with --tune-fusion.")
+    if tune_fusion and (compare is not None or gate or tune_weights):
+        raise typer.BadParameter("--tune-fusion goes with none of --gate, --compare and --tune-weights.")
     if not dataset and split not in (None, "test", "validation"):
         raise typer.BadParameter("--split of held-out code is test or validation.")
 
+    from pgembed.cli.eval_fusion import tune_both
     from pgembed.cli.eval_weights import tune
     from pgembed.config import settings
     from pgembed.evaluation.held_out import HeldOut, Split
@@ -111,17 +132,26 @@ def evaluate(
     with connection(dsn) as conn:
         if encoder is not None:
             artefact = choose_artefact(conn, settings().models_dir, encoder)
-        subjects = _subjects(conn, generation, artefact, compare, gate)
-        # weights are chosen where nothing is measured afterwards
-        of_code: Split = (
-            "validation" if (split or ("validation" if tune_weights else "test")) == "validation" else "test"
+        words_alone = mode == "lexical" and not (tune_fusion or tune_weights)
+        subjects = (
+            [_Subject("words alone", lambda: None)]
+            if words_alone
+            else _subjects(conn, generation, artefact, compare, gate)
         )
+        # weights are chosen where nothing is measured afterwards
+        chosen_split = split or ("validation" if tune_weights or tune_fusion else "test")
+        of_code: Split = "validation" if chosen_split == "validation" else "test"
         held_out = HeldOut(of_code, max_documents, max_queries, False, fill)
         datasets = list(_datasets(conn, dataset, split, held_out, mask_names))
-        if tune_weights:
-            tune(subjects[0].load(), datasets, as_json=as_json)
+        if tune_weights or tune_fusion:
+            chosen = subjects[0].load()
+            assert chosen is not None  # noqa: S101 - only the words alone have no encoder
+            if tune_weights:
+                tune(chosen, datasets, as_json=as_json)
+            else:
+                tune_both(conn, chosen, datasets, apply=apply, as_json=as_json)
             return
-        found = [_evaluate_all(conn, subject, datasets, again) for subject in subjects]
+        found = [_evaluate_all(conn, subject, datasets, mode, again) for subject in subjects]
     comparisons = [compare_evaluations(*pair) for pair in zip(*found, strict=True)] if len(found) == 2 else []
     passed = not any(comparison.tests[_GATE_METRIC].worse for comparison in comparisons)
     if as_json:
@@ -194,14 +224,14 @@ def _datasets(
 
 
 def _evaluate_all(
-    conn: "psycopg.Connection", subject: _Subject, datasets: "list[Dataset]", again: bool
+    conn: "psycopg.Connection", subject: _Subject, datasets: "list[Dataset]", mode: "Mode", again: bool
 ) -> "list[Evaluation]":
     """Evaluate one encoder on everything; it is loaded once and let go before the next."""
     from pgembed.evaluation.evaluate import evaluate_dataset
 
     encoder = subject.load()
     progress = show_progress()
-    return [evaluate_dataset(conn, encoder, dataset, again=again, progress=progress) for dataset in datasets]
+    return [evaluate_dataset(conn, encoder, dataset, mode=mode, again=again, progress=progress) for dataset in datasets]
 
 
 def _heading(evaluation: "Evaluation") -> str:

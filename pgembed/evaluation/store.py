@@ -24,7 +24,8 @@ class Evaluation:
     """A row of `evaluations`, with its encoder's name."""
 
     id: int
-    encoder_id: int
+    encoder_id: int | None
+    """None where words alone were searched."""
     encoder: str
     dataset: str
     fingerprint: str
@@ -65,7 +66,7 @@ class Comparison:
 
 
 def save(
-    conn: Connection, encoder_id: int, dataset: Dataset, scores: Scores, settings: Mapping[str, Any]
+    conn: Connection, encoder_id: int | None, dataset: Dataset, scores: Scores, settings: Mapping[str, Any]
 ) -> Evaluation:
     """Store what was measured, with the means and intervals that follow from it."""
     intervals = bootstrap_means(_matrix(scores))
@@ -86,7 +87,7 @@ def save(
     return get_evaluation(conn, int(row[0]))
 
 
-def find(conn: Connection, encoder_id: int, fingerprint: str, settings: Mapping[str, Any]) -> Evaluation | None:
+def find(conn: Connection, encoder_id: int | None, fingerprint: str, settings: Mapping[str, Any]) -> Evaluation | None:
     """Return the newest evaluation of this encoder on this data set with these settings; None where there is none."""
     row = conn.execute(
         query("find_evaluation"),

@@ -1,4 +1,4 @@
-"""What is searched for: a vector, words, a name, and within which limits. Built of a text, or of a chunk as an example."""
+"""What is searched for: a vector, words, a name, and within which limits. Made of a text, or of a chunk as example."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args

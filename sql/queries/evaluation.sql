@@ -113,12 +113,12 @@ RETURNING id;
 -- The newest evaluation of this encoder on this very data set with these settings; it may carry more settings.
 SELECT id
   FROM pgembed.evaluations
- WHERE encoder_id = %(encoder_id)s AND fingerprint = %(fingerprint)s AND settings @> %(settings)s
+ WHERE encoder_id IS NOT DISTINCT FROM %(encoder_id)s::bigint AND fingerprint = %(fingerprint)s AND settings @> %(settings)s
  ORDER BY id DESC
  LIMIT 1;
 
 -- name: get_evaluation
-SELECT v.id, v.encoder_id, e.name AS encoder, v.dataset, v.fingerprint, v.documents, v.queries, v.settings, v.metrics,
+SELECT v.id, v.encoder_id, coalesce(e.name, 'words alone') AS encoder, v.dataset, v.fingerprint, v.documents, v.queries, v.settings, v.metrics,
        v.per_query, v.created_at, %(reused)s::boolean AS reused
-  FROM pgembed.evaluations v JOIN pgembed.encoders e ON e.id = v.encoder_id
+  FROM pgembed.evaluations v LEFT JOIN pgembed.encoders e ON e.id = v.encoder_id
  WHERE v.id = %(id)s;

@@ -295,8 +295,8 @@ SELECT d.chunk_id, ARRAY(SELECT h.id FROM unnest(d.token_ids) AS h (id) WHERE h.
 -- name: search_settings
 SELECT name, value FROM pgembed.search_settings ORDER BY name;
 
--- name: set_lexical_weight
-UPDATE pgembed.search_settings SET value = %(weight)s WHERE name = 'lexical_weight';
+-- name: set_search_setting
+UPDATE pgembed.search_settings SET value = %(value)s WHERE name = %(name)s;
 
 -- name: chunks_without_words
 -- Chunks that the search by words does not find yet, or only by their bodies.
