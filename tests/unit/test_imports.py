@@ -20,6 +20,7 @@ PACKAGE = Path(pgembed.__file__).parent
 LAYERS = (
     {"__main__"},
     {"cli"},
+    {"serving"},
     {"corpus", "mining", "training", "vectors"},
     {"evaluation"},
     {"encoders", "db"},
@@ -110,6 +111,8 @@ def test_training_is_where_they_are() -> None:
         ("mining", "from pgembed.corpus.parse import parse_file"),
         ("vectors", "def later():\n    import pgembed.training.export"),
         ("db", "from pgembed import cli"),
+        ("serving", "from pgembed.cli.common import printable"),
+        ("vectors", "from pgembed.serving.models import Models"),
         ("db", "import pgembed.encoders.spec as spec"),
         ("evaluation", "from pgembed.vectors import search"),
         ("errors", "if TYPE_CHECKING:\n    from pgembed.config import Settings"),
@@ -123,6 +126,8 @@ def test_the_check_sees_imports_in_every_form(part: str, source: str) -> None:
     ("part", "source"),
     [
         ("cli", "from pgembed.training import require_torch"),
+        ("cli", "from pgembed.serving.app import make_app"),
+        ("serving", "from pgembed.vectors.search import find"),
         ("vectors", "from pgembed.vectors import table"),
         ("training", "from pgembed.errors import TrainingError"),
         ("training", "from pgembed import __version__"),

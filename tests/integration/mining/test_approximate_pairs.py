@@ -22,13 +22,13 @@ from fixtures_token_sets import add_token_sets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pgembed.tokens import tokens
 from pgembed.db.connection import connect
 from pgembed.errors import MiningError
 from pgembed.mining import approximate
 from pgembed.mining import pairs as module
 from pgembed.mining.bands import Bands
 from pgembed.mining.pairs import find_pairs
+from pgembed.tokens import tokens
 
 Pairs = dict[tuple[int, int], tuple[int, float]]
 PRIME = 2**31 - 1
