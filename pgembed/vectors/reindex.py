@@ -2,8 +2,9 @@
 
 The encoder's weights (the hash of its ONNX graph), and what is done with chunks that are too long for it, decide which
 generation a run works on. None yet: a new one is filled. An unfinished one: the run goes on where the last one ended. A
-finished one, active or not: only chunks that have no vector yet are embedded, into the generation as it is. Whatever
-kills a run, the next one goes on, and the result is the same: one row for each live chunk.
+finished one, active or not: only chunks that have no vector yet are embedded, into the generation as it is. Any number
+of workers, on any number of hosts, may do the same at the same time: they fill together, and one of them indexes.
+Whatever kills a run, the next one goes on, and the result is the same: one row for each live chunk.
 
 Reads `code_chunks`; writes `encoders`, `generations`, `code_embeddings` and its partitions, `rejected_items`.
 """
@@ -30,7 +31,8 @@ from pgembed.encoders.windows import LONG, Long
 from pgembed.errors import GenerationError
 from pgembed.progress import SILENT, Progress
 from pgembed.vectors import generations, table
-from pgembed.vectors.filling import BrokenEncoderError, Embedder, Filled, fill
+from pgembed.vectors.choosing import find_or_create
+from pgembed.vectors.filling import BrokenEncoderError, Embedder, Filling
 from pgembed.vectors.generations import Generation, change_state, get_generation
 from pgembed.vectors.index import (
     CALIBRATION_QUERIES,
@@ -39,7 +41,7 @@ from pgembed.vectors.index import (
     calibrate_probes,
     rebuild_index,
 )
-from pgembed.vectors.lock import encoder_lock
+from pgembed.vectors.lock import choosing_lock, encoder_lock, shared_encoder_lock
 
 Connection = psycopg.Connection[Any]
 
@@ -118,8 +120,7 @@ def reindex(
 
     Raises:
         EncoderError: the artefact is broken.
-        GenerationError: there is nothing to embed, another run is at work with this encoder, the encoder is broken,
-            or the generation has another index method.
+        GenerationError: there is nothing to embed, the encoder is broken, or the generation has another index method.
     """
     return reindex_with(
         dsn,
@@ -158,21 +159,22 @@ def reindex_with(
         require_current(writer)
         _prepare_sessions(reader, writer)
         encoder_id = register_encoder(writer, encoder.manifest.spec, encoder.manifest.fingerprint)
-        with encoder_lock(writer, encoder_id):
-            generation, kind = _find_or_create(writer, encoder, encoder_id, index_method, long, fresh=fresh)
-            run = _Run(reader, writer, encoder, generation.id, batch, target_recall, progress)
-            with _noting_errors(writer, generation.id):
-                return run.to_the_end(kind, activate=activate)
+        with choosing_lock(writer, encoder_id):
+            generation, kind = find_or_create(writer, encoder.manifest, encoder_id, index_method, long, fresh=fresh)
+        run = _Run(reader, writer, encoder, generation.id, encoder_id, batch, target_recall, progress)
+        with _noting_errors(writer, generation.id):
+            return run.to_the_end(kind, activate=activate)
 
 
 @dataclass
 class _Run:
-    """One run over one generation."""
+    """One worker's run over one generation: filled together with others, finished by whoever comes first."""
 
     reader: Connection
     writer: Connection
     encoder: Encoder
     generation_id: int
+    encoder_id: int
     batch: int
     target_recall: float
     progress: Progress
@@ -182,43 +184,45 @@ class _Run:
 
     def to_the_end(self, kind: str, *, activate: bool) -> ReindexResult:
         started = time.perf_counter()
-        state = self._generation().state
-        if state in ("filling", "indexing"):
+        with shared_encoder_lock(self.writer, self.encoder_id, progress=self.progress):
             self._fill()
-            self._require_rows()
-            if state == "filling":
-                change_state(self.writer, self.generation_id, "indexing")
-            self._index()
-        # A finished generation takes what is new; so does one that was finished just now, for building took a while.
-        self._fill_increment()
-        if activate:
-            self._activate()
-        return self._result(kind, time.perf_counter() - started)
+        # each worker passes here in its turn; the first finds everything to do, the others nothing
+        with encoder_lock(self.writer, self.encoder_id, wait_s=None, progress=self.progress):
+            if self._generation().state in ("filling", "indexing"):
+                self._fill()  # what a worker left that was killed meanwhile
+                self._require_rows()
+                if self._generation().state == "filling":
+                    change_state(self.writer, self.generation_id, "indexing")
+                self._index()
+            # A finished generation takes what is new; so does one finished just now, for building took a while.
+            self._fill()
+            self._keep_index_up()
+            if activate:
+                self._activate()
+            return self._result(kind, time.perf_counter() - started)
 
     def _generation(self) -> Generation:
         return get_generation(self.writer, self.generation_id)
 
-    def _fill(self) -> Filled:
-        generation = self._generation()
-        missing = table.count_missing(self.writer, generation.id, generation.rejected)
-        if not missing:
-            return Filled(rejected=generation.rejected)
+    def _fill(self) -> int:
+        """Embed what is missing; return how many vectors this worker wrote."""
+        filling = Filling(
+            self.reader,
+            self.writer,
+            self.encoder,
+            self.generation_id,
+            self.batch,
+            self._generation().long,
+            self.progress,
+        )
         started = time.perf_counter()
-        with self.progress.task("Embedding", missing, "chunks") as task:
-            filled = fill(
-                self.reader,
-                self.writer,
-                self.encoder,
-                generation.id,
-                batch=self.batch,
-                long=generation.long,
-                rejected=generation.rejected,
-                total=(generation.row_count or 0) + missing,
-                task=task,
-            )
-        self.embedding_seconds += time.perf_counter() - started
-        self.embedded += filled.embedded
-        return filled
+        try:
+            filling.fill()
+        finally:
+            self.embedded += filling.embedded
+        if filling.total:
+            self.embedding_seconds += time.perf_counter() - started
+        return filling.embedded
 
     def _require_rows(self) -> None:
         rows = self._count_rows()
@@ -248,19 +252,19 @@ class _Run:
         change_state(self.writer, generation.id, "ready")
         self.index_seconds += time.perf_counter() - started
 
-    def _fill_increment(self) -> None:
-        """Add what is new to the attached generation; renew its index or probes when much was added."""
-        if self._fill().embedded:
-            rows = self._count_rows()
-            generation = self._generation()
-            indexed = max(int(generation.metrics.get("indexed_rows", rows)), 1)
-            started = time.perf_counter()
-            if generation.index_method == "ivfflat" and rows >= _REBUILD_GROWTH * indexed:
-                rebuild_index(self.writer, generation.id, rows=rows, progress=self.progress)
-                self._calibrate()
-            elif rows >= _CALIBRATE_GROWTH * int(generation.metrics.get("calibrated_rows", indexed)):
-                self._calibrate(rebuilt=False)
-            self.index_seconds += time.perf_counter() - started
+    def _keep_index_up(self) -> None:
+        """Renew the index, or the probes, of a finished generation when much was added since."""
+        generation, rows = self._generation(), self._count_rows()
+        indexed = max(int(generation.metrics.get("indexed_rows", rows)), 1)
+        started = time.perf_counter()
+        if generation.index_method == "ivfflat" and rows >= _REBUILD_GROWTH * indexed:
+            rebuild_index(self.writer, generation.id, rows=rows, progress=self.progress)
+            self._calibrate()
+        elif rows >= _CALIBRATE_GROWTH * int(generation.metrics.get("calibrated_rows", indexed)):
+            self._calibrate(rebuilt=False)
+        else:
+            return
+        self.index_seconds += time.perf_counter() - started
 
     def _calibrate(self, *, rebuilt: bool = True) -> None:
         rows = self._count_rows()
@@ -290,7 +294,7 @@ class _Run:
                 return
             except GenerationError:
                 # chunks that arrived since: only then is another try of use
-                if not remaining or not self._fill().embedded:
+                if not remaining or not self._fill():
                     raise
                 self._count_rows()
 
@@ -322,47 +326,6 @@ class _Run:
             index_recall=found.index_recall,
             target_recall=self.target_recall,
         )
-
-
-def _find_or_create(
-    conn: Connection, encoder: Encoder, encoder_id: int, index_method: str | None, long: Long | None, *, fresh: bool
-) -> tuple[Generation, str]:
-    """Return the generation to work on, and whether it is 'new', 'resumed' or 'incremental'."""
-    manifest = encoder.manifest
-    identity = {"encoder_id": encoder_id, "onnx_sha256": manifest.onnx_sha256, "long": long}
-    path = str(manifest.path.absolute())
-    method = index_method or "ivfflat"
-    if fresh:
-        row = conn.execute(query("find_fresh_generation"), {**identity, "index_method": method}).fetchone()
-    else:
-        row = conn.execute(query("find_generation"), identity).fetchone()
-    if row is not None:
-        generation = get_generation(conn, row[0])
-        if index_method not in (None, generation.index_method):
-            raise GenerationError(
-                f"Generation {generation.id} of this encoder has the index method {generation.index_method}, "
-                f"not {index_method}.",
-                remedy=f"Leave --index away to go on with it, or build another one: --fresh --index {index_method}",
-            )
-        conn.execute(query("note_generation_artefact"), {"id": generation.id, "onnx_path": path})
-        return generation, "resumed" if generation.state in ("filling", "indexing") else "incremental"
-    count = conn.execute(query("count_chunks")).fetchone()
-    if count is None or count[0] == 0:
-        raise GenerationError("There are no chunks to embed.", remedy="Bring some in first: pgembed ingest PATH")
-    with conn.transaction():  # row and table together: neither is ever without the other
-        inserted = conn.execute(
-            query("insert_generation"),
-            {
-                **identity,
-                "onnx_path": path,
-                "dims": manifest.spec.dimensions,
-                "index_method": method,
-                "long": long or "truncate",
-            },
-        ).fetchone()
-        assert inserted is not None  # noqa: S101 - RETURNING gives the row
-        table.create(conn, inserted[0])
-    return get_generation(conn, inserted[0]), "new"
 
 
 @contextlib.contextmanager

@@ -7,8 +7,11 @@ SELECT set_config('search_path', format('pgembed, %%I, pg_temp', n.nspname), fal
  WHERE e.extname = 'vector';
 
 -- name: long_running_session
--- An index build takes as long as it takes; but not on behalf of a client that is gone.
-SELECT set_config('statement_timeout', '0', false), set_config('client_connection_check_interval', '2s', false);
+-- An index build takes as long as it takes; but not on behalf of a client that is gone. A host that is gone says nothing:
+-- without keepalives its session, and the locks of its ranges, would stay for two hours.
+SELECT set_config('statement_timeout', '0', false), set_config('client_connection_check_interval', '2s', false),
+       set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_interval', '10', false),
+       set_config('tcp_keepalives_count', '3', false);
 
 -- name: try_lock_encoder
 SELECT pg_try_advisory_lock(hashtextextended('pgembed reindex', %(encoder_id)s));
@@ -16,12 +19,34 @@ SELECT pg_try_advisory_lock(hashtextextended('pgembed reindex', %(encoder_id)s))
 -- name: unlock_encoder
 SELECT pg_advisory_unlock(hashtextextended('pgembed reindex', %(encoder_id)s));
 
+-- name: try_share_encoder
+SELECT pg_try_advisory_lock_shared(hashtextextended('pgembed reindex', %(encoder_id)s));
+
+-- name: unshare_encoder
+SELECT pg_advisory_unlock_shared(hashtextextended('pgembed reindex', %(encoder_id)s));
+
+-- name: lock_choosing
+SELECT pg_advisory_lock(hashtextextended('pgembed choosing', %(encoder_id)s));
+
+-- name: unlock_choosing
+SELECT pg_advisory_unlock(hashtextextended('pgembed choosing', %(encoder_id)s));
+
+-- name: try_lock_range
+SELECT pg_try_advisory_lock(hashtextextended('pgembed range ' || %(generation_id)s::bigint, %(number)s));
+
+-- name: unlock_range
+SELECT pg_advisory_unlock(hashtextextended('pgembed range ' || %(generation_id)s::bigint, %(number)s));
+
 -- name: encoder_lock_holder
+-- One of those who hold it, not this session.
 SELECT a.pid, a.application_name, coalesce(a.client_hostname, host(a.client_addr), 'this machine'), a.backend_start
   FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
  WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-   AND (l.classid::bigint << 32 | l.objid::bigint) = hashtextextended('pgembed reindex', %(encoder_id)s);
+   AND (l.classid::bigint << 32 | l.objid::bigint) = hashtextextended('pgembed reindex', %(encoder_id)s)
+   AND a.pid <> pg_backend_pid()
+ ORDER BY a.backend_start
+ LIMIT 1;
 
 -- name: find_generation
 -- The generation that `reindex` goes on with: the most finished one of these very weights, and where it is said what
@@ -124,10 +149,11 @@ ANALYZE {table};
 UPDATE pgembed.generations SET row_count = (SELECT count(*) FROM {table}) WHERE id = %(id)s RETURNING row_count;
 
 -- name: missing_chunks
--- The next page of chunks without a vector, by key; the bound on both sides keeps a page from reading what lies before.
+-- The next page of a range's chunks without a vector, by key; the bound on both sides keeps a page from reading what lies
+-- before.
 SELECT c.id, c.content
   FROM pgembed.code_chunks c
- WHERE c.id > %(after)s AND c.id <> ALL (%(rejected)s)
+ WHERE c.id > %(after)s AND c.id <= %(last)s AND c.id <> ALL (%(rejected)s)
    AND NOT EXISTS (SELECT FROM {table} v
                     WHERE v.generation_id = %(generation_id)s AND v.chunk_id = c.id AND v.chunk_id > %(after)s)
  ORDER BY c.id
@@ -137,6 +163,15 @@ SELECT c.id, c.content
 -- A table that is being filled has no statistics worth the name: say that pages are read along the keys.
 SELECT set_config('enable_hashjoin', 'off', false), set_config('enable_seqscan', 'off', false),
        set_config('jit', 'off', false);
+
+-- name: missing_ranges
+-- The ranges of ids in which chunks have no vector: range n holds the ids above n * size, up to (n + 1) * size.
+SELECT (c.id - 1) / %(size)s AS number
+  FROM pgembed.code_chunks c
+ WHERE NOT EXISTS (SELECT FROM {table} v WHERE v.generation_id = %(generation_id)s AND v.chunk_id = c.id)
+   AND c.id <> ALL (%(rejected)s)
+ GROUP BY number
+ ORDER BY number;
 
 -- name: count_missing_chunks
 SELECT count(*)

@@ -1,13 +1,10 @@
 """Reindex: one row for each live chunk, whatever happens to chunks, encoder and process meanwhile."""
 
-import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +17,9 @@ from pgembed.db.connection import connect
 from pgembed.db.migrations import upgrade
 from pgembed.encoders.onnx_encoder import OnnxEncoder
 from pgembed.errors import GenerationError
-from pgembed.vectors import reindex as reindex_module
 from pgembed.vectors.filling import BrokenEncoderError
 from pgembed.vectors.generations import active_id, get_generation
 from pgembed.vectors.index import METHODS
-from pgembed.vectors.lock import encoder_lock
 from pgembed.vectors.reindex import reindex, reindex_with
 from pgembed.vectors.search import search
 
@@ -156,51 +151,6 @@ def test_interrupted_by_the_keyboard_it_says_so_keeps_what_it_has_and_goes_on(
     result = reindex(database_url, tiny_encoder)
     assert (result.kind, result.embedded, result.rows) == ("resumed", 3000 - before, 3000)
     assert get_generation(conn, 1).error is None
-
-
-def test_two_at_once_do_the_work_once(conn: psycopg.Connection, database_url: str, tmp_path: Path) -> None:
-    add_code(conn, _texts(400))
-    encoders = [MadeUpEncoder(tmp_path) for _ in range(3)]
-    results: list[Any] = []
-
-    def run(encoder: MadeUpEncoder) -> None:
-        results.append(reindex_with(database_url, encoder, batch=20))
-
-    threads = [threading.Thread(target=run, args=(encoder,)) for encoder in encoders]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(result.kind for result in results) == ["incremental", "incremental", "new"]
-    assert {(result.generation_id, result.rows, result.state) for result in results} == {(1, 400, "ready")}
-    assert sorted(text for encoder in encoders for text in encoder.asked) == sorted(_texts(400))
-    assert_complete(conn, 1, encoders[0])
-
-
-def test_a_second_one_that_waited_in_vain_is_told_who_is_at_work_and_harms_nothing(
-    conn: psycopg.Connection, database_url: str, encoder: MadeUpEncoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reindex_module, "encoder_lock", partial(encoder_lock, wait_s=0.1))
-    add_code(conn, _texts(20))
-    rival = MadeUpEncoder(encoder.manifest.path.parent)
-    other = MadeUpEncoder(encoder.manifest.path.parent, "other")
-    told: list[str] = []
-
-    def second() -> None:
-        with pytest.raises(GenerationError) as caught:
-            reindex_with(database_url, rival)
-        told.append(str(caught.value))
-        if len(told) == 1:  # another encoder's generation is filled beside it
-            assert reindex_with(database_url, other).state == "ready"
-
-    encoder.during = second
-    result = reindex_with(database_url, encoder, batch=10)
-    assert len(told) == 2
-    assert f"Another reindex is at work with this encoder: pgembed[{os.getpid()}] on this machine" in told[0]
-    assert rival.asked == []
-    assert (result.embedded, result.state) == (20, "ready")
-    assert_complete(conn, result.generation_id, encoder)
-    assert_complete(conn, 2, other)
 
 
 def test_chunks_that_arrive_while_it_runs_are_embedded_too(
