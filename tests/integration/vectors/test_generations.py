@@ -77,7 +77,7 @@ def test_activating_moves_the_pointer_and_rolling_back_twice_comes_back(
 
 def test_any_finished_generation_answers_who_names_it(conn: psycopg.Connection, encoders: list[MadeUpEncoder]) -> None:
     for number, encoder in enumerate(encoders, start=1):
-        (hit,) = search(conn, encoder, "topic1 code 4", k=1, generation_id=number)
+        (hit,) = search(conn, encoder, "topic1 code 4", k=1, mode="vector", generation_id=number)
         assert (hit.content, round(hit.score, 5)) == ("topic1 code 4", 1)
 
 

@@ -70,7 +70,7 @@ def test_reindex_activate_and_search_in_json(run: Run, artefact: Path) -> None:
         "generation_id": 1, "encoder": "tiny", "state": "active", "kind": "new", "rows": 6, "embedded": 6,
     }  # fmt: skip
     assert result["chunks_per_second"] > 0
-    hits = _json(run("search", TEXTS[2], "--json"))
+    hits = _json(run("search", TEXTS[2], "--mode", "vector", "--json"))
     vectors = OnnxEncoder.load(artefact, threads=1).embed(TEXTS, role="passage")
     scores = vectors @ vectors[2]
     assert [hit["content"] for hit in hits] == [TEXTS[n] for n in (-scores).argsort()]
