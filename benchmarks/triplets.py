@@ -82,10 +82,10 @@ def stream(dsn: str) -> None:
     """Read all triplets as training does, and print the rate and the memory; in a process that holds nothing else."""
     options = TrainingOptions(kind=None, batch=1000)
     with connect(dsn) as conn, snapshot(conn) as reader:
-        available = summarise(reader, options).triplets
+        data = summarise(reader, options)
         began, seen = time.perf_counter(), 0
         marks: list[str] = []
-        for batch in batches(reader, options, available, first_step=0):
+        for batch in batches(reader, options, data, first_step=0):
             seen += len(batch)
             if len(marks) < 10 * seen // available:
                 marks.append(f"{_peak_memory_mb():.0f}")

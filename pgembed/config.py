@@ -2,6 +2,7 @@
 
 PGEMBED_DSN    connection string of the database; without it the embedded server is used
 PGEMBED_HOME   folder for the embedded server, models and checkpoints
+RANK, LOCAL_RANK, WORLD_SIZE   set by torchrun: which of how many processes this is
 """
 
 import os
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
+
+_TORCHRUN = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
 
 
 @dataclass(frozen=True)
@@ -50,3 +53,19 @@ def settings() -> Settings:
         home=Path(home).expanduser().absolute() if home else _default_home(),
         dsn=os.environ.get("PGEMBED_DSN") or None,
     )
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Which of how many processes this is."""
+
+    rank: int = 0
+    local_rank: int = 0
+    """Among those of this machine."""
+    size: int = 1
+
+
+def launch() -> Launch:
+    """Read what torchrun set; without it, this process is the only one."""
+    rank, local_rank, size = (int(os.environ.get(name, default)) for name, default in _TORCHRUN.items())
+    return Launch(rank, local_rank, size)

@@ -33,7 +33,8 @@ ALTER DEFAULT PRIVILEGES IN SCHEMA pgembed GRANT SELECT ON TABLES TO pgembed_rea
 
 -- ingest
 GRANT INSERT, UPDATE, DELETE ON pgembed.sources, pgembed.source_files, pgembed.code_chunks, pgembed.chunk_locations,
-                                pgembed.tokens, pgembed.rejected_items TO pgembed_writer;
+                                pgembed.tokens, pgembed.lexical_documents, pgembed.lexical_statistics,
+                                pgembed.rejected_items TO pgembed_writer;
 -- pairs and triplets; a full run empties its own tables
 GRANT INSERT, UPDATE, DELETE, TRUNCATE ON pgembed.candidate_pairs, pgembed.jaccard_ranks, pgembed.jaccard_sets,
                                           pgembed.jaccard_signatures, pgembed.crowded_buckets, pgembed.pair_queue,
@@ -41,7 +42,7 @@ GRANT INSERT, UPDATE, DELETE, TRUNCATE ON pgembed.candidate_pairs, pgembed.jacca
                                           pgembed.triplet_candidates, pgembed.triplet_state TO pgembed_writer;
 -- what a person may change
 GRANT INSERT, UPDATE, DELETE ON pgembed.mining_exclusions, pgembed.chunk_blocks, pgembed.triplet_blocks TO pgembed_writer;
-GRANT UPDATE ON pgembed.mining_settings TO pgembed_writer;
+GRANT UPDATE ON pgembed.mining_settings, pgembed.search_settings TO pgembed_writer;
 -- train and eval
 GRANT INSERT, UPDATE, DELETE ON pgembed.encoders, pgembed.training_runs, pgembed.training_metrics,
                                 pgembed.training_evaluations, pgembed.evaluations TO pgembed_writer;

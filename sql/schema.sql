@@ -1348,6 +1348,11 @@ BEGIN
     IF filters = '' THEN
         -- the array's statistics are off, and the index is always the better way in
         settings := settings || '{"enable_seqscan": "off"}';
+        IF found > sought AND found::double precision ^ 2 > 2.0 * sought * (SELECT s.documents FROM lexical_statistics s) THEN
+            -- A token in so many documents is met soon on a walk along the lengths; the planner does not know that.
+            -- For 'self', in 54,306 of 100,000, it reads 7,400 documents instead of these.
+            settings := settings || '{"enable_bitmapscan": "off"}';
+        END IF;
     END IF;
     -- Only fixed texts enter the statement, and a number of our own; all that a user gives is a parameter.
     -- The tokens of a document are unfolded in its SELECT list: a function scan for each document took twice as long.
@@ -1567,6 +1572,19 @@ $$;
 --
 
 COMMENT ON FUNCTION pgembed.nearest(query public.vector, k integer, language text, path text, source text, kind text, generation bigint, exact boolean) IS 'The k chunks nearest to a vector in one generation, by cosine similarity';
+
+--
+-- Name: notify_chunks(); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.notify_chunks() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+BEGIN
+    NOTIFY pgembed_chunks;
+    RETURN NULL;
+END $$;
 
 --
 -- Name: path_patterns(text); Type: FUNCTION; Schema: pgembed; Owner: -
@@ -3514,6 +3532,12 @@ CREATE TRIGGER code_chunks_forget_deleted AFTER DELETE ON pgembed.code_chunks RE
 --
 
 CREATE TRIGGER code_chunks_forget_token_set AFTER UPDATE OF token_ids ON pgembed.code_chunks FOR EACH ROW WHEN ((old.token_ids IS DISTINCT FROM new.token_ids)) EXECUTE FUNCTION pgembed.forget_token_set();
+
+--
+-- Name: code_chunks code_chunks_notify; Type: TRIGGER; Schema: pgembed; Owner: -
+--
+
+CREATE TRIGGER code_chunks_notify AFTER INSERT ON pgembed.code_chunks FOR EACH STATEMENT EXECUTE FUNCTION pgembed.notify_chunks();
 
 --
 -- Name: mining_settings mining_settings_check; Type: TRIGGER; Schema: pgembed; Owner: -

@@ -14,7 +14,7 @@ from pgembed.db.connection import connect
 from pgembed.db.embedded import ROLE, EmbeddedServer
 from pgembed.db.migrations import upgrade
 
-pytest_plugins = ["fixtures_encoders", "fixtures_towers", "fixtures_plugins"]
+pytest_plugins = ["fixtures_encoders", "fixtures_hybrid", "fixtures_towers", "fixtures_plugins"]
 
 # Never the developer's own database or server, and never a model hub.
 os.environ.pop("PGEMBED_DSN", None)

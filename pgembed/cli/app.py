@@ -25,6 +25,7 @@ _COMMANDS = (
     "reindex",
     "generations",
     "search",
+    "serve",
     "eval",
     "status",
     "doctor",
@@ -88,30 +89,7 @@ def _explain_database_error(error: Exception) -> None:
     """Turn what the server says (connection lost, disk full, no privilege) into a message with a remedy."""
     if "psycopg" not in sys.modules:
         return
-    import psycopg
+    from pgembed.db.remedies import explain
 
-    cause = getattr(error, "orig", error)  # SQLAlchemy wraps what the server says during a migration
-    if not isinstance(cause, psycopg.Error):
-        return
-    remedies: list[tuple[type[psycopg.Error], str]] = [
-        (
-            psycopg.errors.DiskFull,
-            "Free space on the server's disk, then run the same command again: it goes on.",
-        ),
-        (
-            psycopg.errors.InsufficientPrivilege,
-            "Grant the role what it lacks, or use --dsn with another one.",
-        ),
-        (
-            psycopg.errors.UndefinedTable,
-            "Run `pgembed migrate`; `pgembed doctor` tells what else is missing.",
-        ),
-        (psycopg.errors.QueryCanceled, "Raise statement_timeout for this role, or run at a quieter time."),
-        (
-            psycopg.OperationalError,
-            "See whether the server runs, then run the same command again: it goes on.",
-        ),
-    ]
-    for kind, remedy in remedies:
-        if isinstance(cause, kind):
-            _fail(f"{str(cause).strip()}\n  {remedy}")
+    if explained := explain(error):
+        _fail(str(explained))

@@ -67,7 +67,10 @@ def _exported() -> list[dict[str, Any]]:
     from pgembed.vectors.artefacts import exported_encoders
 
     return [
-        _row(manifest.spec, {"kind": "exported", "path": str(manifest.path)}, None)
+        {
+            **_row(manifest.spec, {"kind": "exported", "path": str(manifest.path)}, None),
+            "precision": manifest.precision,
+        }
         for manifest in exported_encoders(settings().models_dir)
     ]
 
@@ -116,7 +119,8 @@ def _show(heading: str, rows: list[dict[str, Any]]) -> None:
     shown.add_column("licence", width=20, overflow="fold")
     shown.add_column("weights", width=11)
     for row in rows:
-        name = Text("  " + printable(row["name"]))
+        precision = row.get("precision", "float32")
+        name = Text("  " + printable(row["name"] if precision == "float32" else f"{row['name']} ({precision})"))
         state = "at hand" if row["at_hand"] else "not at hand" if row["towers"] else "broken"
         if not row["towers"]:
             shown.add_row(name, "", "", "", "", state)

@@ -193,7 +193,7 @@ def _subjects(
         return [of(generation_id) for generation_id in compare]
     active = active_id(conn)
     if artefact is not None:
-        chosen = _Subject(str(artefact), lambda: OnnxEncoder.load(artefact))
+        chosen = _Subject(str(artefact), lambda: OnnxEncoder.load(artefact, bulk=True))
     elif generation is not None:
         chosen = of(generation)
     elif active is not None:

@@ -43,6 +43,12 @@ def reindex(
             "windows, and average. Another way is another generation.",
         ),
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on: embed new chunks as they are ingested, until Ctrl-C.")
+    ] = False,
+    index_only: Annotated[
+        bool, typer.Option("--index-only", help="Embed nothing: build the index anew while searches go on.")
+    ] = False,
     dsn: DsnOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -50,7 +56,8 @@ def reindex(
 
     Without --artefact or --encoder it uses the active generation's encoder, so that new code becomes searchable; where
     nothing is active, the encoder that was exported last. Another encoder gets a generation of its own, and searches
-    stay with the active one until the new one is activated. Interrupted at any point, the same command goes on.
+    stay with the active one until the new one is activated. Interrupted at any point, the same command goes on. Run it
+    several times at once, on as many hosts as you like: the workers share what is to be done.
 
     \b
     Examples:
@@ -58,12 +65,18 @@ def reindex(
         pgembed reindex --artefact ~/models/ours --activate
         pgembed reindex --encoder minilm --index hnsw --recall 0.98
         pgembed reindex --long windows
+        pgembed reindex --watch
+        pgembed reindex --index-only
     """
+    from functools import partial
+
     from pgembed.config import settings
     from pgembed.encoders.windows import LONG
     from pgembed.vectors import artefacts
     from pgembed.vectors.index import METHODS
-    from pgembed.vectors.reindex import reindex as run
+    from pgembed.vectors.reindex import index_anew, load_encoder
+    from pgembed.vectors.reindex import reindex_with as run
+    from pgembed.vectors.watching import watch as follow
 
     if artefact is not None and encoder is not None:
         raise typer.BadParameter("--artefact and --encoder both choose an encoder: give one.")
@@ -71,24 +84,35 @@ def reindex(
         raise typer.BadParameter(f"{index!r} is not an index method; there are {', '.join(METHODS)}.")
     if long is not None and long not in LONG:
         raise typer.BadParameter(f"{long!r} is no way to embed long chunks; there are {', '.join(LONG)}.")
+    if watch and (fresh or index_only):
+        raise typer.BadParameter("--watch goes with neither --fresh nor --index-only.")
     if artefact is None:
         with connection(dsn) as conn:
             artefact = artefacts.choose_artefact(conn, settings().models_dir, encoder)
-    result = run(
+    progress = show_progress()
+    loaded = load_encoder(artefact, progress)
+    if index_only:
+        result = index_anew(dsn, loaded, target_recall=recall, progress=progress)
+        print_json(result.to_json()) if as_json else _tell(result)
+        return
+    begin = partial(
+        run,
         dsn,
-        artefact,
+        loaded,
         batch=batch,
         index_method=index,
         target_recall=recall,
         activate=activate,
-        fresh=fresh,
         long=long,
-        progress=show_progress(),
+        progress=progress,
     )
-    if as_json:
-        print_json(result.to_json())
-    else:
-        _tell(result)
+    if not watch:
+        result = begin(fresh=fresh)
+        print_json(result.to_json()) if as_json else _tell(result)
+        return
+    for number, result in enumerate(follow(dsn, begin, progress=progress)):
+        if result.embedded or number == 0:
+            print_json(result.to_json()) if as_json else _tell(result)
 
 
 def _tell(result: "ReindexResult") -> None:
@@ -96,7 +120,9 @@ def _tell(result: "ReindexResult") -> None:
         console.print(text, markup=False)
 
     rate = f" ({result.chunks_per_second:,.0f} chunks/s)" if result.chunks_per_second else ""
-    if result.embedded:
+    if result.kind == "index":
+        line(f"Built the index anew in {seconds(result.index_seconds)}.")
+    elif result.embedded:
         line(f"Embedded {result.embedded:,} chunks with {result.encoder} in {seconds(result.embedding_seconds)}{rate}.")
     else:
         line("Every chunk had its vector already.")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # What pygments calls a language where its name is another.
 _LEXERS = {"c_sharp": "csharp", "csharp": "csharp", "cpp": "cpp", "tsx": "tsx"}
 _COPIES_SHOWN = 3
+_PLAN_WIDTH = 80  # a sort key is longer; --json has all of it
 
 
 def register(app: typer.Typer) -> None:
@@ -224,5 +225,6 @@ def _show_explanation(explanation: "Explanation") -> None:
     for part, plan in explanation.plans.items():
         console.print(f"Plan of the search by {part}:")
         for line in plan:
-            console.print(printable(f"    {line}"), markup=False)
+            shown = printable(f"  {line}")
+            console.print(shown if len(shown) <= _PLAN_WIDTH else f"{shown[: _PLAN_WIDTH - 1]}…", markup=False)
     console.print("Milliseconds: " + ", ".join(f"{part} {took:.1f}" for part, took in explanation.milliseconds.items()))

@@ -26,6 +26,12 @@ def train(
     view: Annotated[str, typer.Option("--view", help="View of triplets in schema pgembed.")] = _DEFAULT.view,
     kind: Annotated[str, typer.Option("--kind", help="docstring, code, or all.")] = "docstring",
     language: Annotated[str | None, typer.Option("--language", help="Only triplets of this language.")] = None,
+    code_share: Annotated[
+        float,
+        typer.Option(
+            "--code-share", min=0.0, max=0.9, help="Part of every batch that is code triplets, beside docstrings."
+        ),
+    ] = _DEFAULT.code_share,
     seed: Annotated[int, typer.Option("--seed", help="Where in the view's order the run begins.")] = _DEFAULT.seed,
     interpolate: Annotated[
         float,
@@ -98,6 +104,16 @@ def train(
         bool,
         typer.Option(
             "--gradient-checkpointing", help="Compute layers again instead of keeping them.", rich_help_panel=_MEMORY
+        ),
+    ] = False,
+    device: Annotated[
+        str,
+        typer.Option("--device", help="auto, cpu or cuda. auto: a GPU where torch sees one.", rich_help_panel=_MEMORY),
+    ] = "auto",
+    shard: Annotated[
+        bool,
+        typer.Option(
+            "--shard", help="Divide the weights among the processes of torchrun (FSDP2).", rich_help_panel=_MEMORY
         ),
     ] = False,
     lora_rank: Annotated[
@@ -179,6 +195,9 @@ def train(
     The same command again goes on with an interrupted run, and does a finished one not again. Every step is in
     pgembed.training_metrics, every validation in pgembed.training_evaluations, the run in pgembed.training_lineage.
 
+    Several processes, one for each GPU, share the texts of every step and come to what one would: --batch is that of
+    all together. The first alone has the database and the disk.
+
     \b
     Examples:
         pgembed train
@@ -186,6 +205,7 @@ def train(
         pgembed train --kind all --negatives semi-hard --margin 0.3 --fresh
         pgembed train --steps 1000 --evaluate-every 100 --patience 3 --tensorboard runs
         pgembed train --gradcheck --matryoshka 128,256
+        torchrun --nproc-per-node 2 -m pgembed train --batch 256
     """
     _choices(
         {
@@ -196,6 +216,7 @@ def train(
             "--schedule": (schedule, get_args(Schedule)),
             "--precision": (precision, get_args(Precision)),
             "--keep-best": (keep_best or "score", get_args(KeepBest)),
+            "--device": (device, ("auto", "cpu", "cuda")),
         }
     )
     chosen: dict[str, Any] = {
@@ -206,6 +227,7 @@ def train(
         view=view,
         kind=None if kind == "all" else kind,
         language=language,
+        code_share=code_share,
         steps=steps,
         batch=batch,
         micro_batch=micro_batch,
@@ -233,10 +255,18 @@ def train(
         _check_gradients(dsn, options, base, as_json=as_json)
         return
     from pgembed.cli.training_report import print_result
+    from pgembed.training.distributed import joined
+    from pgembed.training.loop import follow
     from pgembed.training.loop import train as run
 
-    with connection(dsn) as conn:
-        result = run(conn, options, base=base, fresh=fresh, tensorboard=tensorboard, progress=show_progress())
+    with joined(device, shards=shard) as among:
+        if not among.is_first:
+            follow(options, base=base, among=among)
+            return
+        with connection(dsn) as conn:
+            result = run(
+                conn, options, base=base, fresh=fresh, tensorboard=tensorboard, progress=show_progress(), among=among
+            )
     if as_json:
         print_json(vars(result))
     else:

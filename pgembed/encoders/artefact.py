@@ -36,11 +36,25 @@ class Manifest:
     """File name to sha256."""
     parity: dict[str, Any]
     producer: dict[str, Any]
+    variant_of: str | None = None
+    """Of a graph of lower precision: hash of the float32 graph that it was made from."""
+    gate: dict[str, Any] | None = None
+    """What such a variant was measured by before it was written, and what came out; see `training.variant_gate`."""
 
     @property
     def onnx_sha256(self) -> str:
         """Hash of the graph."""
         return self.files[MODEL]
+
+    @property
+    def precision(self) -> str:
+        """float32, float16 or int8."""
+        return str(self.producer.get("precision", "float32"))
+
+    @property
+    def is_unjudged(self) -> bool:
+        """Whether it is a variant that nobody measured the search of."""
+        return self.variant_of is not None and not (self.gate or {}).get("passed")
 
     @property
     def model_path(self) -> Path:
@@ -51,6 +65,7 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """Return what encoder.json holds."""
+        variant = {} if self.variant_of is None else {"variant_of": self.variant_of, "gate": self.gate}
         return {
             "format": FORMAT,
             "fingerprint": self.fingerprint,
@@ -58,6 +73,7 @@ class Manifest:
             "files": self.files,
             "parity": self.parity,
             "producer": self.producer,
+            **variant,
         }
 
 
@@ -98,6 +114,8 @@ def load_manifest(path: Path, *, verify: bool = True) -> Manifest:
             files={str(name): str(digest) for name, digest in values["files"].items()},
             parity=dict(values["parity"]),
             producer=dict(values["producer"]),
+            variant_of=values.get("variant_of"),
+            gate=values.get("gate"),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise EncoderError(f"{manifest_path} lacks or garbles a field: {error}") from error

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from pgembed.encoders.windows import Window
 
+MOST_PADDING = 0.1
+"""Share of a batch that may be padding, which costs as much as tokens do."""
+
 
 @dataclass(frozen=True)
 class Input:
@@ -43,17 +46,25 @@ def side_by_side(text: int, windows: Sequence[Sequence[Window]]) -> Iterator[Inp
         yield Input(text, row, is_last=n == count - 1)
 
 
-def length_batches(lengths: Sequence[int], *, token_budget: int) -> Iterator[NDArray[np.intp]]:
+def length_batches(
+    lengths: Sequence[int], *, token_budget: int, most_padding: float = MOST_PADDING
+) -> Iterator[NDArray[np.intp]]:
     """Yield the positions of each batch, longest first (so that a model too large fails at the first batch).
 
-    A batch's padded size, texts times the longest of them, stays within `token_budget`; a text longer than the
-    budget is a batch of its own. Every position is yielded once.
+    A batch's padded size, texts times the longest of them, stays within `token_budget`, and the share of it that is
+    padding within `most_padding`; a text longer than the budget is a batch of its own. Every position is yielded once.
     """
     order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
     start = 0
     while start < len(order):
-        longest = max(int(lengths[order[start]]), 1)
-        end = min(start + max(token_budget // longest, 1), len(order))
+        longest = real = int(lengths[order[start]])
+        end = start + 1
+        while end < len(order):
+            count = end + 1 - start
+            real += int(lengths[order[end]])
+            if count * max(longest, 1) > token_budget or count * longest - real > most_padding * count * longest:
+                break
+            end += 1
         yield order[start:end]
         start = end
 

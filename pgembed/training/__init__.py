@@ -9,6 +9,9 @@ from pgembed.errors import MissingExtra
 # process (the embedded Postgres, for one) needs a core, they take it from the very thread they wait for: with one of
 # two cores busy a training step took 20 s so, and 1.5 s when waiting threads sleep.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Read by cuBLAS when it starts: with a fixed workspace its sums have a fixed order. Without it torch, held to
+# deterministic operations, refuses to multiply on a GPU.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def require_torch() -> None:

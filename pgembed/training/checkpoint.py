@@ -21,8 +21,10 @@ from safetensors.torch import load_file, save_file
 from pgembed.encoders.folder import SPEC
 from pgembed.encoders.weights import locate
 from pgembed.errors import TrainingError
-from pgembed.training.mixture import copy_weights, set_weights
+from pgembed.training.distributed import ALONE, Processes
+from pgembed.training.mixture import set_weights, whole_weights
 from pgembed.training.model import EncoderModel
+from pgembed.training.sharding import divided_like, whole
 
 FINAL = "final"
 
@@ -65,25 +67,38 @@ class Setting:
 
 
 def save_step(
-    run: Path, state: State, model: EncoderModel, optimiser: torch.optim.Optimizer, setting: Setting, *, keep: int = 2
+    run: Path,
+    state: State,
+    model: EncoderModel,
+    optimiser: torch.optim.Optimizer,
+    setting: Setting,
+    *,
+    keep: int = 2,
+    among: Processes = ALONE,
 ) -> None:
-    """Store everything that later steps depend on; of the older checkpoints the last `keep` − 1 stay."""
+    """Store everything that later steps depend on; of the older checkpoints the last `keep` − 1 stay.
+
+    The first process writes; the others take part where each has a part of the weights alone.
+    """
+    weights = whole_weights(model)
+    tensors, numbers = {}, {}
+    for index, values in optimiser.state_dict()["state"].items():
+        for name, value in values.items():
+            if torch.is_tensor(value) and value.dim():
+                tensors[f"{index}.{name}"] = whole(value).contiguous()
+            else:
+                numbers[f"{index}.{name}"] = float(value)
+    if not among.is_first:
+        return
     with _complete_folder(run / f"step-{state.step:06d}") as folder:
-        save_file(copy_weights(model), folder / "weights.safetensors")
-        tensors, numbers = {}, {}
-        for index, values in optimiser.state_dict()["state"].items():
-            for name, value in values.items():
-                if torch.is_tensor(value) and value.dim():
-                    tensors[f"{index}.{name}"] = value.contiguous()
-                else:
-                    numbers[f"{index}.{name}"] = float(value)
+        save_file(weights, folder / "weights.safetensors")
         save_file(tensors, folder / "optimiser.safetensors")
         save_file(_random_states(), folder / "random.safetensors")
         stored = {
             "state": vars(state),
             "setting": setting.parts(),
             "numbers": numbers,
-            "threads": torch.get_num_threads(),
+            "machine": _machine(among),
         }
         _write_json(folder / "state.json", stored)
     for old in _steps(run)[:-keep]:
@@ -99,10 +114,13 @@ def newest_step(run: Path) -> int:
     return int(found[-1].name.removeprefix("step-")) if found else 0
 
 
-def load_step(run: Path, model: EncoderModel, optimiser: torch.optim.Optimizer, setting: Setting) -> tuple[State, str]:
+def load_step(
+    run: Path, model: EncoderModel, optimiser: torch.optim.Optimizer, setting: Setting, among: Processes = ALONE
+) -> tuple[State, str]:
     """Load the newest checkpoint of `run` into model and optimiser; where there is none, leave them as they are.
 
-    Return its state, and what a person should know of it (empty: nothing).
+    Return its state, and what a person should know of it (empty: nothing). It fits any number of processes, threads and
+    any device: they decide the order of sums alone.
 
     Raises:
         TrainingError: the checkpoint belongs to other options, weights, data or code (each part that differs is named),
@@ -119,7 +137,7 @@ def load_step(run: Path, model: EncoderModel, optimiser: torch.optim.Optimizer, 
         )
         rank = stored["state"].pop("best_rank")
         state = State(**stored["state"], best_rank=None if rank is None else (rank[0], rank[1]))
-        before, numbers, threads = dict(stored["setting"]), dict(stored["numbers"]), int(stored["threads"])
+        before, numbers, machine = dict(stored["setting"]), dict(stored["numbers"]), dict(stored["machine"])
     except Exception as error:
         raise TrainingError(
             f"The checkpoint {folder} cannot be read: {error}",
@@ -135,21 +153,27 @@ def load_step(run: Path, model: EncoderModel, optimiser: torch.optim.Optimizer, 
             remedy="Use the same data, options and versions, or start anew with --fresh.",
         )
     set_weights(model, weights)
+    owned = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     restored: dict[int, dict[str, Any]] = {}
     for key, value in (*tensors.items(), *((k, torch.tensor(v)) for k, v in numbers.items())):
         index, name = key.split(".", 1)
-        restored.setdefault(int(index), {})[name] = value
+        restored.setdefault(int(index), {})[name] = divided_like(value, owned[int(index)]) if value.dim() else value
     optimiser.load_state_dict({**optimiser.state_dict(), "state": restored})
     _set_random_states(random)
-    if threads == torch.get_num_threads():
+    changed = [f"{value} {name}" for name, value in machine.items() if value != _machine(among)[name]]
+    if not changed:
         return state, ""
-    return state, f"It ran with {threads} threads and goes on with {torch.get_num_threads()}: last digits may differ."
+    now_on = ", ".join(f"{value} {name}" for name, value in _machine(among).items() if value != machine[name])
+    return state, f"It ran with {', '.join(changed)} and goes on with {now_on}: last digits may differ."
 
 
-def save_best(run: Path, model: EncoderModel, step: int) -> None:
+def save_best(run: Path, model: EncoderModel, step: int, *, among: Processes = ALONE) -> None:
     """Store the trained weights as those of the best validation; older ones go with the next checkpoint."""
+    weights = whole_weights(model)
+    if not among.is_first:
+        return
     with _complete_folder(run / f"best-{step:06d}") as folder:
-        save_file(copy_weights(model), folder / "weights.safetensors")
+        save_file(weights, folder / "weights.safetensors")
 
 
 def load_best(run: Path, model: EncoderModel, state: State) -> None:
@@ -203,6 +227,10 @@ def _copy_companions(source: Path, place: Path) -> None:
                 target = place / file.relative_to(source)
                 target.parent.mkdir(exist_ok=True)
                 shutil.copyfile(file, target)
+
+
+def _machine(among: Processes) -> dict[str, Any]:
+    return {"threads": torch.get_num_threads(), "processes": among.size, "device": among.device.type}
 
 
 def _random_states() -> dict[str, torch.Tensor]:

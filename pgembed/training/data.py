@@ -1,10 +1,12 @@
 """Triplets as a stream from the view, in its fixed order, from any point on. Reads the view that the options name."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from random import Random
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -34,6 +36,8 @@ class DataSummary:
     fingerprint: str
     """sha256 over kind and texts of every triplet in order. Ids do not count."""
     triplets: int
+    """Of the kind that is trained on; code triplets that are mixed in are counted by themselves."""
+    code: int = 0
 
 
 @contextmanager
@@ -56,6 +60,15 @@ def summarise(reader: psycopg.Connection, options: TrainingOptions) -> DataSumma
     Raises:
         TrainingError: there is no such view, it gives no triplet, or one without a text.
     """
+    found = _summarise(reader, options)
+    if not options.code_share:
+        return found
+    code = _summarise(reader, replace(options, kind="code", code_share=0.0))
+    both = hashlib.sha256(f"{found.fingerprint} {code.fingerprint}".encode()).hexdigest()
+    return DataSummary(both, found.triplets, code.triplets)
+
+
+def _summarise(reader: psycopg.Connection, options: TrainingOptions) -> DataSummary:
     try:
         row = reader.execute(_statement("training_fingerprint", options), options.filters()).fetchone()
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
@@ -78,22 +91,50 @@ def summarise(reader: psycopg.Connection, options: TrainingOptions) -> DataSumma
 
 
 def batches(
-    reader: psycopg.Connection, options: TrainingOptions, available: int, *, first_step: int
+    reader: psycopg.Connection, options: TrainingOptions, data: DataSummary, *, first_step: int
 ) -> Iterator[list[Triplet]]:
     """Yield the batches of steps `first_step`, … without end: past the last triplet the first follows again.
 
-    The view's order is by a hash: a shuffle that every run repeats. The seed says where in it a run begins.
+    The view's order is by a hash: a shuffle that every run repeats. The seed says where in it a run begins. Code
+    triplets that are mixed in have an order of their own, and stand behind the others of a batch.
     """
-    place = sampler_state(options, available, first_step)
-    stream = _endless(reader, options, place["next"])
-    while batch := list(islice(stream, place["batch"])):
+    streams = [
+        (_endless(reader, options.of_kind(kind), place["next"]), place["batch"])
+        for kind, place in _places(options, data, first_step).items()
+    ]
+    while batch := [row for stream, size in streams for row in islice(stream, size)]:
         yield batch
 
 
-def sampler_state(options: TrainingOptions, available: int, step: int) -> dict[str, int]:
-    """Return where in the view's order the batch of `step` (from 0) begins, and how long a batch is."""
-    size = min(options.batch, available)
-    begin = Random(options.seed).randrange(available)  # noqa: S311 - a place to begin is no secret
+def sampler_state(options: TrainingOptions, data: DataSummary, step: int) -> dict[str, Any]:
+    """Return where in the view's order the batch of `step` (from 0) begins, and how long a batch is.
+
+    What is mixed in has its own place, under its kind.
+    """
+    places = _places(options, data, step)
+    code = {"code": places["code"]} if options.code_share else {}
+    return {**places[options.kind], **code}
+
+
+def batch_size(options: TrainingOptions, data: DataSummary) -> int:
+    """Return how many triplets a step takes: as asked for, or as many as there are."""
+    return sum(place["batch"] for place in _places(options, data, 0).values())
+
+
+def _places(options: TrainingOptions, data: DataSummary, step: int) -> dict[str | None, dict[str, int]]:
+    mixed_in = round(options.batch * options.code_share)
+    return {
+        kind: _place(options.seed, size, available, step)
+        for kind, size, available in (
+            (options.kind, options.batch - mixed_in, data.triplets),
+            *([("code", mixed_in, data.code)] if mixed_in else []),
+        )
+    }
+
+
+def _place(seed: int, wanted: int, available: int, step: int) -> dict[str, int]:
+    size = min(wanted, available)
+    begin = Random(seed).randrange(available)  # noqa: S311 - a place to begin is no secret
     return {"next": (begin + step * size) % available, "batch": size, "of": available}
 
 
@@ -106,7 +147,7 @@ def read_rows(reader: psycopg.Connection, options: TrainingOptions, split: str, 
 def _endless(reader: psycopg.Connection, options: TrainingOptions, skip: int) -> Iterator[Triplet]:
     while True:
         # a server-side cursor: 100,000s of triplets never stand in this process's memory
-        with reader.cursor(name="pgembed_triplets") as cursor:
+        with reader.cursor(name=f"pgembed_triplets_{options.kind}") as cursor:
             cursor.itersize = _FETCH
             cursor.execute(_statement("training_triplets", options), {**options.filters(), "skip": skip})
             for row in cursor:

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pgembed.encoders.batching import pad
 from pgembed.encoders.end_of_text import tower_tokenizer
 from pgembed.encoders.spec import ROLES, EncoderSpec, Role
 from pgembed.encoders.weights import locate
 from pgembed.training.data import Triplet
+from pgembed.training.distributed import Processes
 from pgembed.training.model import EncoderModel
 
 Text = tuple[Role, str]
@@ -61,16 +62,42 @@ class TextEncoder:
         """Return (N, D) float32 with gradients, in the order given."""
         groups = self.groups(texts, at_most=at_most)
         # one context around all: each weight is cast once
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        with autocast(model, bf16=bf16):
             return in_order(groups, [encode_group(model, group, bf16=bf16) for group in groups])
 
 
 def encode_group(model: EncoderModel, group: Group, *, bf16: bool = False) -> Tensor:
     """Return (n, D): the vectors of one group."""
     # a context of its own, if there is none: what is cast without a graph must not be used again where one is wanted
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-        vector_nD: Tensor = model(*group.inputs)
+    with autocast(model, bf16=bf16):
+        vector_nD: Tensor = model(*(array.to(device_of(model)) for array in group.inputs))
     return vector_nD
+
+
+def encode_together(
+    model: EncoderModel,
+    encode: TextEncoder,
+    texts: Sequence[Text],
+    among: Processes,
+    *,
+    bf16: bool = False,
+    at_most: int | None = None,
+) -> Tensor:
+    """Return (N, D) on every process, in the order given; each encodes its share, with gradients."""
+    hands = among.deal([len(text) for _, text in texts])
+    own = hands[among.rank]
+    return among.gather(encode(model, [texts[n] for n in own], bf16=bf16, at_most=at_most), hands)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return where the model's weights are."""
+    device: torch.device = next(model.parameters()).device
+    return device
+
+
+def autocast(model: nn.Module, *, bf16: bool) -> torch.autocast:
+    """Return the context in which the model's products are taken in bf16, if they shall be, where its weights are."""
+    return torch.autocast(device_of(model).type, dtype=torch.bfloat16, enabled=bf16)
 
 
 def in_order(groups: Sequence[Group], parts: Sequence[Tensor]) -> Tensor:

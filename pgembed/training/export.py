@@ -90,10 +90,10 @@ def export_encoder(
             tower.name: {str(path.relative_to(folder)): file_sha256(path) for path in decisive_files(tower, folder)}
             for tower, folder in zip(spec.towers, folders, strict=True)
         }
-        manifest = Manifest(out, spec, wanted, files, parity, {**_producer(), "weights": sources})
-        _write_manifest(manifest, partial)
+        manifest = Manifest(out, spec, wanted, files, parity, {**producer(), "weights": sources})
+        write_manifest(manifest, partial)
         partial.chmod(0o755)
-        _replace_folder(partial, out)
+        replace_folder(partial, out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -193,7 +193,8 @@ def check_parity(model: EncoderModel, artefact: Path, texts: Sequence[str] = PAR
     return {"least_cosine": least, "largest_difference": largest, "vectors": compared}
 
 
-def _producer() -> dict[str, Any]:
+def producer() -> dict[str, Any]:
+    """Return with what a float32 graph is made."""
     return {
         "pgembed": __version__,
         "torch": torch.__version__,
@@ -203,14 +204,15 @@ def _producer() -> dict[str, Any]:
     }
 
 
-def _write_manifest(manifest: Manifest, folder: Path) -> None:
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """Write encoder.json: the last file of an artefact, which makes it one."""
     with (folder / MANIFEST).open("w", encoding="utf-8") as file:
         json.dump(manifest.to_json(), file, indent=2)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _replace_folder(new: Path, place: Path) -> None:
+def replace_folder(new: Path, place: Path) -> None:
     """Put `new` where `place` is. A reader sees the old folder, for an instant none, then the new one."""
     if place.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{place.name}-old-", dir=place.parent))

@@ -83,7 +83,7 @@ def check_gradients(
         data = summarise(reader, options)
         model = prepare_model(spec, folders, options).double()
         encode = TextEncoder(spec, max_tokens=options.max_tokens)
-        stream = batches(reader, options, data.triplets, first_step=0)
+        stream = batches(reader, options, data, first_step=0)
         for _ in range(_TRIES):
             batch = next(stream)[:_TRIPLETS]
             with torch.no_grad():

@@ -7,6 +7,8 @@ whole         all texts with their graph, the loss, back through everything;
 accumulated   where a triplet's loss depends on no other triplet: parts of the batch, each weighted by its share;
 cached        else: all texts without a graph, the loss's gradient by the vectors, and then a part at a time again, with
               its graph, back from that gradient. A third more work: the texts go forward twice.
+
+Among several processes (`Processes`) each has a share of the texts, or of the triplets where those are accumulated.
 """
 
 from collections.abc import Sequence
@@ -15,7 +17,17 @@ from dataclasses import dataclass
 import torch
 
 from pgembed.training.data import Triplet
-from pgembed.training.encode import TextEncoder, distinct_texts, encode_group, in_order
+from pgembed.training.distributed import ALONE, Processes
+from pgembed.training.encode import (
+    Text,
+    TextEncoder,
+    anchor_text,
+    distinct_texts,
+    encode_group,
+    encode_together,
+    in_order,
+)
+from pgembed.training.mixture import trainable
 from pgembed.training.model import EncoderModel
 from pgembed.training.objective import Spread, anchor_spread, batch_objective, rows_are_independent
 from pgembed.training.options import TrainingOptions
@@ -34,18 +46,28 @@ class BatchValue:
 
 
 def accumulate_gradients(
-    model: EncoderModel, encode: TextEncoder, batch: Sequence[Triplet], options: TrainingOptions, *, bf16: bool = False
+    model: EncoderModel,
+    encode: TextEncoder,
+    batch: Sequence[Triplet],
+    options: TrainingOptions,
+    *,
+    bf16: bool = False,
+    among: Processes = ALONE,
 ) -> BatchValue:
-    """Add the gradient of the batch's mean loss to every parameter's, and return the loss.
+    """Add the gradient of the batch's mean loss to every parameter's, on every process, and return the loss.
 
     Each distinct text is encoded once: of the batch, of a part of it, or, where gradients are cached, once without a
-    graph and once with it.
+    graph and once with it. `micro_batch` is what one process has in memory.
     """
-    if options.micro_batch is None or options.micro_batch >= len(batch):
-        return _whole(model, encode, batch, options, bf16=bf16)
-    if rows_are_independent(options):
-        return _accumulated(model, encode, batch, options, options.micro_batch, bf16=bf16)
-    return _cached(model, encode, batch, options, options.micro_batch, bf16=bf16)
+    own = -(-len(batch) // among.size)
+    if options.micro_batch is None or options.micro_batch >= own:
+        value = _whole(model, encode, batch, options, among, bf16=bf16)
+    elif rows_are_independent(options) and not among.shards:
+        value = _accumulated(model, encode, batch, options, options.micro_batch, among, bf16=bf16)
+    else:
+        value = _cached(model, encode, batch, options, options.micro_batch, among, bf16=bf16)
+    among.add_gradients(list(trainable(model).values()))
+    return value
 
 
 def batch_loss(
@@ -57,10 +79,16 @@ def batch_loss(
 
 
 def _whole(
-    model: EncoderModel, encode: TextEncoder, batch: Sequence[Triplet], options: TrainingOptions, *, bf16: bool
+    model: EncoderModel,
+    encode: TextEncoder,
+    batch: Sequence[Triplet],
+    options: TrainingOptions,
+    among: Processes,
+    *,
+    bf16: bool,
 ) -> BatchValue:
     texts = distinct_texts(batch)
-    vector_ND = encode(model, texts, bf16=bf16)
+    vector_ND = encode_together(model, encode, texts, among, bf16=bf16)
     value = batch_objective(vector_ND, texts, batch, options, model.spec)
     value.loss.backward()
     return BatchValue(float(value.loss.detach()), value.zero_share, anchor_spread(vector_ND, texts, batch))
@@ -72,13 +100,15 @@ def _accumulated(
     batch: Sequence[Triplet],
     options: TrainingOptions,
     size: int,
+    among: Processes,
     *,
     bf16: bool,
 ) -> BatchValue:
     loss = zeros = 0.0
     vectors, texts_of_all = [], []
-    for start in range(0, len(batch), size):
-        part = batch[start : start + size]
+    own = batch[among.rank :: among.size]
+    for start in range(0, len(own), size):
+        part = own[start : start + size]
         texts = distinct_texts(part)
         vector_ND = encode(model, texts, bf16=bf16)
         value = batch_objective(vector_ND, texts, part, options, model.spec)
@@ -88,7 +118,8 @@ def _accumulated(
         zeros += share * value.zero_share
         vectors.append(vector_ND.detach())
         texts_of_all += texts
-    return BatchValue(loss, zeros, anchor_spread(torch.cat(vectors), texts_of_all, batch))
+    loss, zeros = among.add(loss, zeros)
+    return BatchValue(loss, zeros, _spread(torch.cat(vectors), texts_of_all, batch, among))
 
 
 def _cached(
@@ -97,6 +128,7 @@ def _cached(
     batch: Sequence[Triplet],
     options: TrainingOptions,
     size: int,
+    among: Processes,
     *,
     bf16: bool,
 ) -> BatchValue:
@@ -104,17 +136,33 @@ def _cached(
     section 3. Dropout is off, so that the second pass gives the first one's vectors without its random state.
     """
     texts = distinct_texts(batch)
-    groups = encode.groups(texts, at_most=_TEXTS_OF_TRIPLET * size)
+    hands = among.deal([len(text) for _, text in texts])
+    groups = encode.groups([texts[n] for n in hands[among.rank]], at_most=_TEXTS_OF_TRIPLET * size)
     with torch.no_grad():
-        vector_ND = in_order(groups, [encode_group(model, group, bf16=bf16) for group in groups])
-    vector_ND.requires_grad_()
+        own_nD = in_order(groups, [encode_group(model, group, bf16=bf16) for group in groups])
+    vector_ND = among.gather(own_nD.requires_grad_(), hands)
     value = batch_objective(vector_ND, texts, batch, options, model.spec)
     value.loss.backward()
-    gradient_ND = vector_ND.grad
-    assert gradient_ND is not None  # noqa: S101 - every loss is a function of the vectors
+    gradient_nD = own_nD.grad
+    assert gradient_nD is not None  # noqa: S101 - every loss is a function of the vectors
     for group in groups:
         # Only texts that the loss depends on: a negative that no anchor chose has a gradient of zero. But one group in
-        # any case: Adam goes on by its moments where a gradient is zero, and stands still where there is none.
-        if group is groups[0] or gradient_ND[group.places].any():
-            encode_group(model, group, bf16=bf16).backward(gradient_ND[group.places])
+        # any case: Adam goes on by its moments where a gradient is zero, and stands still where there is none. And all
+        # where processes go through the model in step.
+        if among.shards or group is groups[0] or gradient_nD[group.places].any():
+            encode_group(model, group, bf16=bf16).backward(gradient_nD[group.places])
     return BatchValue(float(value.loss.detach()), value.zero_share, anchor_spread(vector_ND, texts, batch))
+
+
+def _spread(vector_nD: torch.Tensor, texts: list[Text], batch: Sequence[Triplet], among: Processes) -> Spread:
+    """Return the spread of all anchors, from the vectors that each process has of its own triplets' texts."""
+    if among.size > 1:
+        place = {text: n for n, text in enumerate(texts)}
+        # equally many from each; where the number does not come out, the last processes send their first once more
+        hands = [list(range(rank, len(batch), among.size)) for rank in range(among.size)]
+        longest = len(hands[0])
+        own = [place[anchor_text(batch[n])] for n in hands[among.rank]]
+        hands = [hand + hand[:1] * (longest - len(hand)) for hand in hands]
+        vector_nD = among.gather(vector_nD[own + own[:1] * (longest - len(own))], hands)
+        texts = [anchor_text(row) for row in batch]
+    return anchor_spread(vector_nD, texts, batch)

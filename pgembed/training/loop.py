@@ -2,12 +2,15 @@
 
 A run is what it was told and what it read. The same again goes on where it was interrupted, or, when it is finished,
 is not done twice. The steps themselves are in `steps.py`.
+
+Of several processes the first does all of this (`train`); the others (`follow`) are sent what they need, take the steps
+with it, and touch neither database nor disk but to load the base and a checkpoint.
 """
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +25,13 @@ from pgembed.errors import TrainingError
 from pgembed.progress import SILENT, Progress
 from pgembed.training.board import require_tensorboard
 from pgembed.training.checkpoint import Setting, State, load_best, remove_leftovers, remove_steps, save_final
-from pgembed.training.data import snapshot, summarise
+from pgembed.training.data import DataSummary, batch_size, snapshot, summarise
 from pgembed.training.determinism import deterministic
+from pgembed.training.distributed import ALONE, Processes
 from pgembed.training.export import resolve_spec
+from pgembed.training.journal import Journal
 from pgembed.training.lora import add_adapters, merge_adapters, require_lora
-from pgembed.training.mixture import copy_weights, mix
+from pgembed.training.mixture import Weights, copy_weights, mix, set_weights, whole_weights
 from pgembed.training.model import EncoderModel, load_model
 from pgembed.training.objective import check_widths
 from pgembed.training.options import TrainingOptions
@@ -43,9 +48,22 @@ from pgembed.training.runs import (
     running,
     stored_validations,
 )
+from pgembed.training.sharding import shard
 from pgembed.training.steps import Work, take_steps
 from pgembed.training.validation import ValidationSet, compare, read_validation
-from pgembed.training.watch import Watch
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the first process tells the others of a run."""
+
+    run_id: int
+    options: TrainingOptions
+    precision: str
+    data: DataSummary
+    held: ValidationSet | None
+    setting: Setting
+    folder: Path
 
 
 def train(
@@ -56,11 +74,13 @@ def train(
     fresh: bool = False,
     tensorboard: Path | None = None,
     progress: Progress = SILENT,
+    among: Processes = ALONE,
 ) -> TrainingResult:
     """Fine-tune `base` (a preset, or a folder) on the view's triplets, and return where the result is.
 
     An interrupted run with the same options, base and data goes on from its last checkpoint; `fresh` makes a new one.
-    `tensorboard` is a folder that gets one of its own for the run.
+    `tensorboard` is a folder that gets one of its own for the run. `among` says where it computes, and with which other
+    processes: they call `follow`.
 
     Raises:
         TrainingError: there are no triplets, a checkpoint does not fit, another process trains this run, or the loss
@@ -74,7 +94,7 @@ def train(
     folders = make_ready(spec, progress)
     base_fingerprint = fingerprint(spec, folders)
     base_encoder_id = register_encoder(conn, spec, base_fingerprint)
-    precision = resolve_precision(options.precision)
+    precision = resolve_precision(options.precision, device=among.device)
     code = code_identity()
     with snapshot(conn) as reader:
         data = summarise(reader, options)
@@ -85,10 +105,12 @@ def train(
         found = None if fresh else find_run(conn, told)
         if isinstance(found, TrainingResult):
             progress.say(f"Run {found.run_id} did this already: {found.checkpoint}")
+            among.broadcast(_NOTHING)
             return found
         run_id = found or insert_run(conn, told, code["revision"])
         progress.say(
-            f"Run {run_id}: {options.steps} steps of {options.batch} from {data.triplets:,} triplets, {precision}"
+            f"Run {run_id}: {options.steps} steps of {options.batch} from {data.triplets + data.code:,} triplets, {precision}"
+            + _where(among)
         )
         identity = {
             "data": data.fingerprint,
@@ -98,33 +120,86 @@ def train(
             **options.hyperparameters(),
             "precision": precision,
         }
-        with running(conn, run_id) as folder, deterministic(), _seeded(options.seed):
+        with running(conn, run_id) as folder:
             remove_leftovers(folder)
-            model = prepare_model(spec, folders, options)
-            work = Work(
-                conn=conn,
-                reader=reader,
-                run_id=run_id,
-                options=options,
-                data=data,
-                held=held,
-                model=model,
-                base=copy_weights(model),
-                bf16=precision == "bf16",
-                setting=Setting(identity, code, {}),
-                folder=folder,
-                progress=progress,
-                tensorboard=tensorboard,
-            )
-            state, watch = take_steps(work)
-            _deliver(work, state)
+            plan = Plan(run_id, options, precision, data, held, Setting(identity, code, {}), folder)
+            among.broadcast([plan])
+            journal = Journal(conn, run_id, options, None if tensorboard is None else tensorboard / folder.name)
+            state, model = _carry_out(plan, spec, folders, reader, journal, among, progress)
             checkpoint = save_final(folder, model, {**identity, **code, "run": run_id, "steps": state.step})
             tuned = folder_spec(checkpoint)
             encoder_id = register_encoder(conn, tuned, fingerprint(tuned, [locate(tower) for tower in tuned.towers]))
-            result = _result(work, state, watch, checkpoint, time.monotonic() - started)
+            result = _result(conn, plan, state, journal, checkpoint, time.monotonic() - started)
             finish_run(conn, result, encoder_id)
             remove_steps(folder)
     return result
+
+
+def follow(options: TrainingOptions, *, among: Processes, base: str | Path = "minilm") -> None:
+    """Take part in the run that the first process trains with the same options and base.
+
+    Raises:
+        TrainingError: they are not the same, or another process ended.
+        EncoderError: the base cannot be loaded.
+    """
+    spec = resolve_spec(base)
+    check(options, spec)
+    folders = make_ready(spec, SILENT)
+    found = fingerprint(spec, folders)
+    for plan in among.broadcast(_NOTHING):
+        mine = {"options": options, "base": found, **code_identity()}
+        theirs = {"options": plan.options, "base": plan.setting.identity["base"], **plan.setting.code}
+        if differing := [name for name, value in mine.items() if value != theirs[name]]:
+            raise TrainingError(
+                f"Process {among.rank} has other {', '.join(differing)} than the first one.",
+                remedy="The processes of a run need the same command, code and base.",
+            )
+        journal = Journal(None, plan.run_id, options)
+        _carry_out(plan, spec, folders, None, journal, among, SILENT)
+
+
+_NOTHING: list[Plan] = []
+
+
+def _carry_out(
+    plan: Plan,
+    spec: EncoderSpec,
+    folders: list[Path],
+    reader: psycopg.Connection | None,
+    journal: Journal,
+    among: Processes,
+    progress: Progress,
+) -> tuple[State, EncoderModel]:
+    """Take the steps, and return the state and, on the first process, the model as it is to be delivered."""
+    options = plan.options
+    with deterministic(), _seeded(options.seed):
+        model = prepare_model(spec, folders, options).to(among.device)
+        if among.shards:
+            shard(model, among)
+        base = copy_weights(model)
+        work = Work(
+            reader=reader,
+            journal=journal,
+            among=among,
+            options=options,
+            data=plan.data,
+            held=plan.held,
+            model=model,
+            base=base,
+            bf16=plan.precision == "bf16",
+            setting=plan.setting,
+            folder=plan.folder,
+            progress=progress,
+        )
+        state = take_steps(work)
+        if among.shards:
+            trained = whole_weights(model)
+            model = prepare_model(spec, folders, options)  # in one piece, and in this machine's memory
+            base = copy_weights(model)
+            set_weights(model, {name: value.cpu() for name, value in trained.items()})
+        if among.is_first:
+            _deliver(plan, state, model, base)
+    return state, model
 
 
 def check(options: TrainingOptions, spec: EncoderSpec, tensorboard: Path | None = None) -> None:
@@ -151,46 +226,53 @@ def prepare_model(spec: EncoderSpec, folders: list[Path], options: TrainingOptio
     return model
 
 
-def _deliver(work: Work, state: State) -> None:
+def _deliver(plan: Plan, state: State, model: EncoderModel, base: Weights) -> None:
     """Make the model what the run comes to: the best weights if they are wanted, mixed with the base, and plain."""
     if state.best_step is not None and state.best_step != state.step:
-        load_best(work.folder, work.model, state)
-    mix(work.model, work.base, work.options.interpolate)
-    if work.options.lora_rank:
-        merge_adapters(work.model)
+        load_best(plan.folder, model, state)
+    mix(model, base, plan.options.interpolate)
+    if plan.options.lora_rank:
+        merge_adapters(model)
 
 
-def _result(work: Work, state: State, watch: Watch, checkpoint: Path, seconds: float) -> TrainingResult:
-    first, last = first_and_last_loss(work.conn, work.run_id)
-    validation = _validation(work, state)
+def _result(
+    conn: psycopg.Connection, plan: Plan, state: State, journal: Journal, checkpoint: Path, seconds: float
+) -> TrainingResult:
+    first, last = first_and_last_loss(conn, plan.run_id)
+    validation = _validation(conn, plan, state)
     return TrainingResult(
-        run_id=work.run_id,
+        run_id=plan.run_id,
         checkpoint=checkpoint,
         steps=state.step,
-        triplets=state.step * min(work.options.batch, work.data.triplets),
-        available=work.data.triplets,
+        triplets=state.step * batch_size(plan.options, plan.data),
+        available=plan.data.triplets + plan.data.code,
         first_loss=first,
         last_loss=last,
         skipped_steps=state.skipped,
         seconds=seconds,
-        precision="bf16" if work.bf16 else "fp32",
+        precision=plan.precision,
         best_step=state.best_step,
         validation=validation,
         better=None if validation is None else bool(validation["better"]),
-        alarms=[asdict(alarm) for alarm in watch.alarms.values()],
+        alarms=[asdict(alarm) for alarm in journal.watch.alarms.values()],
     )
 
 
-def _validation(work: Work, state: State) -> dict[str, Any] | None:
-    if work.held is None:
+def _validation(conn: psycopg.Connection, plan: Plan, state: State) -> dict[str, Any] | None:
+    if plan.held is None:
         return None
-    steps = {found.step: found for found in stored_validations(work.conn, work.run_id)}
+    steps = {found.step: found for found in stored_validations(conn, plan.run_id)}
     delivered = state.step if state.best_step is None else state.best_step
     return {
         **compare(steps[0], steps[delivered]),
         "seconds": sum(found.seconds for found in steps.values()),
         "course": [[found.step, found.loss, found.ndcg, found.mrr] for found in steps.values()],
     }
+
+
+def _where(among: Processes) -> str:
+    several = "" if among.size == 1 else f", {among.size} processes" + (", weights sharded" if among.shards else "")
+    return several + ("" if among.device.type == "cpu" else f", on {torch.cuda.get_device_name(among.device)}")
 
 
 def _need_validation(options: TrainingOptions, held: ValidationSet | None) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pgembed.training.lora import is_down_projection
+from pgembed.training.sharding import divided_like, whole
 
 Weights = dict[str, Tensor]
 
@@ -24,11 +25,16 @@ def copy_weights(model: nn.Module) -> Weights:
     return {name: parameter.detach().clone() for name, parameter in trainable(model).items()}
 
 
+def whole_weights(model: nn.Module) -> Weights:
+    """Return a copy of the trainable parameters, put together where processes hold parts of them."""
+    return {name: whole(parameter.detach()).clone() for name, parameter in trainable(model).items()}
+
+
 def set_weights(model: nn.Module, weights: Weights) -> None:
-    """Put `weights` in place, to the bit."""
+    """Put `weights` in place, to the bit; whole ones, or divided as the model's are."""
     with torch.no_grad():
         for name, parameter in trainable(model).items():
-            parameter.copy_(weights[name])
+            parameter.copy_(divided_like(weights[name], parameter))
 
 
 def mix(model: nn.Module, base: Weights, share: float) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from pgembed.training.sharding import whole
+
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 
@@ -62,4 +64,4 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float
 
     Source: Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks", ICML 2013, sec. 3.2.
     """
-    return float(nn.utils.clip_grad_norm_(list(parameters), max_norm))
+    return float(whole(nn.utils.clip_grad_norm_(list(parameters), max_norm)))

@@ -1,6 +1,6 @@
 """What a training run is told. Each default has its reason beside it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from pgembed.errors import TrainingError
@@ -24,6 +24,8 @@ class TrainingOptions:
     kind: str | None = "docstring"
     """Code-to-code triplets alone made search by description 7 points worse; docstrings feed training by default."""
     language: str | None = None
+    code_share: float = 0.0
+    """Part of every batch that is code-to-code triplets, rounded to whole ones; of the kind docstring alone."""
     steps: int = 150
     batch: int = 24
     """Triplets a step."""
@@ -85,6 +87,12 @@ class TrainingOptions:
             raise TrainingError("warmup_share must lie in [0, 1), interpolate in (0, 1].")
         if self.max_tokens < 8:
             raise TrainingError(f"max_tokens must be at least 8, and is {self.max_tokens}.")
+        if not 0 <= self.code_share < 1 or (self.code_share and self.kind != "docstring"):
+            raise TrainingError(
+                f"code_share must lie in [0, 1), and beside kind 'docstring', and is {self.code_share} of {self.kind}."
+            )
+        if self.code_share and not 0 < round(self.batch * self.code_share) < self.batch:
+            raise TrainingError(f"code_share {self.code_share} of a batch of {self.batch} is none of it, or all.")
         if any(width < 1 for width in self.matryoshka):
             raise TrainingError(f"matryoshka widths must be positive, and are {self.matryoshka}.")
         for value, known in (
@@ -102,6 +110,10 @@ class TrainingOptions:
     def keeps(self) -> KeepBest | None:
         """By what the weights are chosen; who stops early takes the best."""
         return self.keep_best or ("score" if self.patience else None)
+
+    def of_kind(self, kind: str | None) -> "TrainingOptions":
+        """Return these options for triplets of one kind alone."""
+        return self if kind == self.kind else replace(self, kind=kind, code_share=0.0)
 
     def filters(self, split: str = "train") -> dict[str, Any]:
         """Which rows of the view are read."""

@@ -1,7 +1,8 @@
-"""The training loop: every step from the last checkpoint on. Writes `training_metrics`, `training_evaluations`."""
+"""The training loop: every step from the last checkpoint on, on every process of the run alike."""
 
 import math
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,26 +10,19 @@ import psycopg
 
 from pgembed.errors import TrainingError
 from pgembed.progress import Progress
-from pgembed.training.board import Board
 from pgembed.training.checkpoint import Setting, State, load_step, newest_step, save_best, save_step
 from pgembed.training.data import DataSummary, Triplet, batches, sampler_state
+from pgembed.training.distributed import Processes
 from pgembed.training.encode import TextEncoder
 from pgembed.training.gradient import accumulate_gradients
+from pgembed.training.journal import Journal
 from pgembed.training.mixture import Weights, mixed, trainable
 from pgembed.training.model import EncoderModel
 from pgembed.training.optimiser import clip_gradients, learning_rate, make_adam, set_rate
 from pgembed.training.options import TrainingOptions
-from pgembed.training.runs import (
-    StepMetrics,
-    ValidationMetrics,
-    forget_metrics,
-    store_metrics,
-    store_validation,
-    stored_metrics,
-    stored_validations,
-)
+from pgembed.training.runs import StepMetrics, ValidationMetrics
 from pgembed.training.validation import ValidationSet, is_due, is_improvement, rank, validate
-from pgembed.training.watch import UpdateMeter, Watch
+from pgembed.training.watch import UpdateMeter
 
 BAD_STEPS_IN_A_ROW = 3
 
@@ -37,10 +31,10 @@ BAD_STEPS_IN_A_ROW = 3
 class Work:
     """What a run works with."""
 
-    conn: psycopg.Connection
-    reader: psycopg.Connection
-    """Sees the triplets as they were when the run began."""
-    run_id: int
+    reader: psycopg.Connection | None
+    """Sees the triplets as they were when the run began. The first process has it, and sends the others each batch."""
+    journal: Journal
+    among: Processes
     options: TrainingOptions
     data: DataSummary
     held: ValidationSet | None
@@ -51,35 +45,34 @@ class Work:
     setting: Setting
     folder: Path
     progress: Progress
-    tensorboard: Path | None = None
+    validated: Callable[[ValidationMetrics], None] = lambda _: None
+    """Told of every validation."""
 
 
-def take_steps(work: Work) -> tuple[State, Watch]:
-    """Take every step from the last checkpoint on; return how far the run has come, and the alarms on the way.
+def take_steps(work: Work) -> State:
+    """Take every step from the last checkpoint on; return how far the run has come.
 
     Dropout stays off. So gradients can be checked by finite differences, a text encoded twice has one vector, and a
     resumed run ends with the same weights, to the bit, as an uninterrupted one.
     """
-    options, model = work.options, work.model
+    options, model, journal = work.options, work.model, work.journal
     encode = TextEncoder(model.spec, max_tokens=options.max_tokens)
     parameters = list(trainable(model).values())
     optimiser = make_adam(parameters, options.learning_rate, weight_decay=options.weight_decay)
-    state, note = load_step(work.folder, model, optimiser, _setting(work, newest_step(work.folder)))
+    state, note = load_step(work.folder, model, optimiser, _setting(work, newest_step(work.folder)), work.among)
+    if work.among.broadcast(state.step) != state.step:
+        raise TrainingError(
+            f"Process {work.among.rank} does not find the checkpoint that the first one goes on from in {work.folder}.",
+            remedy="PGEMBED_HOME must be a folder that the machines of a run share.",
+        )
     if state.step:
         work.progress.say(f"Going on after step {state.step}. {note}".rstrip())
-    # before the first step nothing is known, not even what a killed process measured of the base
-    forget_metrics(work.conn, work.run_id, after=state.step or -1)
-    known = stored_metrics(work.conn, work.run_id)
-    watch = Watch(options)
-    for metrics in known:
-        watch.observe(metrics)
-    board = _board(work, known)
+    journal.open(after=state.step)
     if not state.step:
-        state = _validate(work, encode, state, board)
+        state = _validate(work, encode, state)
     meter = UpdateMeter(parameters)
-    pending: list[StepMetrics] = []
     bad: list[list[Triplet]] = []
-    stream = batches(work.reader, options, work.data.triplets, first_step=state.step)
+    stream = _stream(work, state.step)
     with work.progress.task("training", options.steps, "steps") as task:
         task.advance(state.step)
         while state.step < options.steps and not _is_stale(state, options):
@@ -88,7 +81,7 @@ def take_steps(work: Work) -> tuple[State, Watch]:
             rate = _rate(options, state.step)
             set_rate(optimiser, rate)
             optimiser.zero_grad(set_to_none=True)
-            value = accumulate_gradients(model, encode, batch, options, bf16=work.bf16)
+            value = accumulate_gradients(model, encode, batch, options, bf16=work.bf16, among=work.among)
             norm = clip_gradients(parameters, options.clip_norm)
             if math.isfinite(value.loss) and math.isfinite(norm):
                 meter.start()
@@ -105,8 +98,7 @@ def take_steps(work: Work) -> tuple[State, Watch]:
                     anchor_deviation=value.spread.deviation,
                     update_ratio=meter.ratio(),
                 )
-                pending.append(metrics)
-                for alarm in watch.observe(metrics):
+                for alarm in journal.step(metrics):
                     work.progress.say(f"Alarm at step {metrics.step}: {alarm.name}: {alarm.says}.")
                 task.note(
                     f"loss {value.loss:.4f}, gradient norm {norm:.2f}, {value.zero_share:.0%} right by the margin"
@@ -120,23 +112,34 @@ def take_steps(work: Work) -> tuple[State, Watch]:
             last = state.step == options.steps
             if state.step % options.checkpoint_every == 0 or last or is_due(state.step, options):
                 # the metrics first: those of steps that a checkpoint does not hold are forgotten at a resume
-                _store(work, pending, board)
-                pending = []
+                journal.write()
             if is_due(state.step, options):
-                state = _validate(work, encode, state, board)
+                state = _validate(work, encode, state)
             # after the last step the final weights follow at once
             if state.step % options.checkpoint_every == 0 and not last:
                 setting = _setting(work, state.step)
-                save_step(work.folder, state, model, optimiser, setting, keep=options.keep_last)
-    if board is not None:
-        board.close()
-    return state, watch
+                save_step(work.folder, state, model, optimiser, setting, keep=options.keep_last, among=work.among)
+    journal.close()
+    return state
+
+
+def _stream(work: Work, first_step: int) -> Iterator[list[Triplet]]:
+    """Yield each step's batch: the first process reads it, the others are sent it, and so all have the same."""
+    if work.among.size == 1:
+        assert work.reader is not None  # noqa: S101 - the only process is the first
+        yield from batches(work.reader, work.options, work.data, first_step=first_step)
+        return
+    read = None
+    if work.reader is not None:
+        read = batches(work.reader, work.options, work.data, first_step=first_step)
+    while True:
+        yield work.among.broadcast(None if read is None else next(read))
 
 
 def _setting(work: Work, step: int) -> Setting:
     """Return what a checkpoint of `step` must say."""
     rate = _rate(work.options, step) if step < work.options.steps else None
-    sampler = sampler_state(work.options, work.data.triplets, step)
+    sampler = sampler_state(work.options, work.data, step)
     return replace(work.setting, position={"sampler": sampler, "next rate": rate})
 
 
@@ -150,36 +153,23 @@ def _rate(options: TrainingOptions, step: int) -> float:
     )
 
 
-def _board(work: Work, known: list[StepMetrics]) -> Board | None:
-    if work.tensorboard is None:
-        return None
-    return Board(work.tensorboard / work.folder.name, known, stored_validations(work.conn, work.run_id))
-
-
-def _store(work: Work, pending: list[StepMetrics], board: Board | None) -> None:
-    store_metrics(work.conn, work.run_id, pending)
-    if board is not None:
-        for metrics in pending:
-            board.add_step(metrics)
-        board.flush()
-
-
-def _validate(work: Work, encode: TextEncoder, state: State, board: Board | None) -> State:
+def _validate(work: Work, encode: TextEncoder, state: State) -> State:
     """Measure the model as it would be delivered now; keep its weights where they are the best so far."""
     if work.held is None:
         return state
     with mixed(work.model, work.base, work.options.interpolate):
-        found = validate(work.model, encode, work.held, work.options, step=state.step, bf16=work.bf16)
-    store_validation(work.conn, work.run_id, found)
-    if board is not None:
-        board.add_validation(found)
+        found = validate(work.model, encode, work.held, work.options, step=state.step, bf16=work.bf16, among=work.among)
+    # what follows from it must follow on every process
+    found = work.among.broadcast(found)
+    work.journal.validation(found)
     work.progress.say(_said(found))
+    work.validated(found)
     # step 0 is the base: what is delivered is the best of what was trained, and whether that is better is said
     if (by := work.options.keeps) is None or not state.step:
         return state
     if not is_improvement(found, state.best_rank, by):
         return replace(state, stale=state.stale + 1)
-    save_best(work.folder, work.model, state.step)
+    save_best(work.folder, work.model, state.step, among=work.among)
     return replace(state, best_step=state.step, best_rank=rank(found, by), stale=0)
 
 

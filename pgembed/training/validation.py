@@ -22,7 +22,8 @@ from pgembed.evaluation.bootstrap import paired_bootstrap
 from pgembed.evaluation.dataset import text_id
 from pgembed.evaluation.metrics import score_ranking
 from pgembed.training.data import Triplet, read_rows
-from pgembed.training.encode import Text, TextEncoder, anchor_text, distinct_texts
+from pgembed.training.distributed import ALONE, Processes
+from pgembed.training.encode import Text, TextEncoder, anchor_text, distinct_texts, encode_together
 from pgembed.training.model import EncoderModel
 from pgembed.training.objective import batch_objective
 from pgembed.training.options import TrainingOptions
@@ -103,17 +104,18 @@ def validate(
     *,
     step: int,
     bf16: bool = False,
+    among: Processes = ALONE,
 ) -> ValidationMetrics:
     """Measure the model as it is: the training's loss in batches of the training's size, nDCG@10 and MRR@10."""
     began = time.monotonic()
     with torch.no_grad():
-        vector_ND = encode(model, held.texts, bf16=bf16, at_most=_TEXTS_AT_A_TIME)
+        vector_ND = encode_together(model, encode, held.texts, among, bf16=bf16, at_most=_TEXTS_AT_A_TIME)
         loss = 0.0
         for start in range(0, len(held.rows), options.batch):
             part = held.rows[start : start + options.batch]
             value = batch_objective(vector_ND, held.texts, part, options, model.spec)
             loss += float(value.loss) * len(part) / len(held.rows)
-    scores = _retrieve(vector_ND.float().numpy(), held)
+    scores = _retrieve(vector_ND.float().cpu().numpy(), held)
     ndcg, mrr = ([score[name] for score in scores] for name in ("ndcg@10", "mrr@10"))
     return ValidationMetrics(
         step=step,

@@ -8,6 +8,7 @@ from torch import nn
 
 from pgembed.training.options import TrainingOptions
 from pgembed.training.runs import StepMetrics
+from pgembed.training.sharding import own_part
 
 _SAMPLE = 65_536
 
@@ -86,7 +87,7 @@ class UpdateMeter:
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         # views: they follow the weights, which are changed in place
         self._views = [
-            p.detach().view(-1)[:: max(1, p.numel() // _SAMPLE)]
+            own_part(p.detach()).view(-1)[:: max(1, p.numel() // _SAMPLE)]
             for p in parameters
             if p.dim() > 1 and p.is_contiguous()
         ]

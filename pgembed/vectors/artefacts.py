@@ -54,7 +54,9 @@ def _named(models: Path, name: str) -> Path:
     if (models / name / MANIFEST).is_file():
         return models / name
     known = exported_encoders(models)
-    matching = [manifest.path for manifest in known if manifest.spec.name == name]
+    # a variant has its encoder's name: by that name the encoder itself is meant, by the folder's the variant
+    named = [manifest for manifest in known if manifest.spec.name == name]
+    matching = [manifest.path for manifest in sorted(named, key=lambda manifest: manifest.precision == "float32")]
     if not matching:
         there = ", ".join(sorted({manifest.spec.name for manifest in known})) or "none"
         raise GenerationError(

@@ -17,13 +17,18 @@ from pgembed.vectors.generations import Generation, get_generation
 Connection = psycopg.Connection[Any]
 
 
+class NothingToEmbedError(GenerationError):
+    """There is no chunk in the database."""
+
+
 def find_or_create(
     conn: Connection, manifest: Manifest, encoder_id: int, index_method: str | None, long: Long | None, *, fresh: bool
 ) -> tuple[Generation, str]:
     """Return the generation to work on, and whether it is 'new', 'resumed' or 'incremental'.
 
     Raises:
-        GenerationError: there is nothing to embed, or the generation has another index method.
+        NothingToEmbedError: there is no chunk.
+        GenerationError: the generation has another index method.
     """
     identity = {"encoder_id": encoder_id, "onnx_sha256": manifest.onnx_sha256, "long": long}
     path = str(manifest.path.absolute())
@@ -44,7 +49,7 @@ def find_or_create(
         return generation, "resumed" if generation.state in ("filling", "indexing") else "incremental"
     count = conn.execute(query("count_chunks")).fetchone()
     if count is None or count[0] == 0:
-        raise GenerationError("There are no chunks to embed.", remedy="Bring some in first: pgembed ingest PATH")
+        raise NothingToEmbedError("There are no chunks to embed.", remedy="Bring some in first: pgembed ingest PATH")
     with conn.transaction():  # row and table together: neither is ever without the other
         inserted = conn.execute(
             query("insert_generation"),
@@ -59,3 +64,20 @@ def find_or_create(
         assert inserted is not None  # noqa: S101 - RETURNING gives the row
         table.create(conn, inserted[0])
     return get_generation(conn, inserted[0]), "new"
+
+
+def find_finished(conn: Connection, manifest: Manifest, encoder_id: int) -> Generation:
+    """Return the finished generation of this encoder, the active one before others.
+
+    Raises:
+        GenerationError: there is none.
+    """
+    identity = {"encoder_id": encoder_id, "onnx_sha256": manifest.onnx_sha256, "long": None}
+    row = conn.execute(query("find_generation"), identity).fetchone()
+    generation = None if row is None else get_generation(conn, row[0])
+    if generation is None or not generation.attached or generation.state in ("filling", "indexing"):
+        raise GenerationError(
+            f"There is no finished generation of {manifest.spec.name} whose index could be made anew.",
+            remedy="Finish one: pgembed reindex",
+        )
+    return generation

@@ -31,7 +31,7 @@ from pgembed.encoders.windows import LONG, Long
 from pgembed.errors import GenerationError
 from pgembed.progress import SILENT, Progress
 from pgembed.vectors import generations, table
-from pgembed.vectors.choosing import find_or_create
+from pgembed.vectors.choosing import find_finished, find_or_create
 from pgembed.vectors.filling import BrokenEncoderError, Embedder, Filling
 from pgembed.vectors.generations import Generation, change_state, get_generation
 from pgembed.vectors.index import (
@@ -67,7 +67,7 @@ class ReindexResult:
     encoder: str
     state: str
     kind: str
-    """'new', 'resumed', or 'incremental'."""
+    """'new', 'resumed', 'incremental', or 'index' where only that was made anew."""
     rows: int
     embedded: int
     """Vectors that this run wrote."""
@@ -122,9 +122,10 @@ def reindex(
         EncoderError: the artefact is broken.
         GenerationError: there is nothing to embed, the encoder is broken, or the generation has another index method.
     """
+    encoder = load_encoder(artefact, progress)
     return reindex_with(
         dsn,
-        OnnxEncoder.load(artefact),
+        encoder,
         batch=batch,
         index_method=index_method,
         target_recall=target_recall,
@@ -133,6 +134,21 @@ def reindex(
         long=long,
         progress=progress,
     )
+
+
+def load_encoder(artefact: Path, progress: Progress = SILENT) -> OnnxEncoder:
+    """Load an artefact for embedding in bulk, and say so where nobody measured what it finds.
+
+    Raises:
+        EncoderError: it is broken.
+    """
+    encoder = OnnxEncoder.load(artefact, bulk=True)
+    if encoder.manifest.is_unjudged:
+        progress.say(
+            f"{artefact} is a variant in {encoder.manifest.precision} that was exported without the gate: nobody "
+            "measured whether it finds what the float32 encoder finds."
+        )
+    return encoder
 
 
 def reindex_with(
@@ -164,6 +180,25 @@ def reindex_with(
         run = _Run(reader, writer, encoder, generation.id, encoder_id, batch, target_recall, progress)
         with _noting_errors(writer, generation.id):
             return run.to_the_end(kind, activate=activate)
+
+
+def index_anew(
+    dsn: str | None, encoder: Encoder, *, target_recall: float = TARGET_RECALL, progress: Progress = SILENT
+) -> ReindexResult:
+    """Build the index of this encoder's finished generation anew while searches go on, and calibrate it.
+
+    Raises:
+        GenerationError: there is no finished generation of this encoder.
+    """
+    conninfo = resolve(dsn)
+    with connect(conninfo) as reader, connect(conninfo) as writer:
+        require_current(writer)
+        _prepare_sessions(reader, writer)
+        encoder_id = register_encoder(writer, encoder.manifest.spec, encoder.manifest.fingerprint)
+        generation = find_finished(writer, encoder.manifest, encoder_id)
+        run = _Run(reader, writer, encoder, generation.id, encoder_id, BATCH, target_recall, progress)
+        with _noting_errors(writer, generation.id), encoder_lock(writer, encoder_id, wait_s=None, progress=progress):
+            return run.index_anew()
 
 
 @dataclass
@@ -200,6 +235,14 @@ class _Run:
             if activate:
                 self._activate()
             return self._result(kind, time.perf_counter() - started)
+
+    def index_anew(self) -> ReindexResult:
+        started = time.perf_counter()
+        generation, rows = self._generation(), self._count_rows()
+        rebuild_index(self.writer, generation.id, rows=rows, progress=self.progress)
+        self._calibrate()
+        self.index_seconds = time.perf_counter() - started
+        return self._result("index", self.index_seconds)
 
     def _generation(self) -> Generation:
         return get_generation(self.writer, self.generation_id)

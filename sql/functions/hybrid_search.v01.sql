@@ -209,6 +209,8 @@ CREATE TYPE hybrid_hit AS (
 -- come back whenever there are k distinct ones. `example` is a chunk that stands above all hits: neither it nor, whatever
 -- collapse says, a copy of it is a hit.
 -- A chunk that stands in many places is one hit: its first place (of those that pass the filters) by source and path.
+-- Fused scores depend on how deep the lists are looked into: alike for every k up to half the setting `candidates`, and
+-- four times as deep where folding left fewer than k. The same question always has the same answer.
 -- Reads what fused reads, candidate_pairs, mining_settings, code_chunks, chunk_locations, sources; writes nothing.
 CREATE FUNCTION hybrid_search(
     query vector(2560), k integer DEFAULT 10, tokens text[] DEFAULT NULL, symbol text DEFAULT NULL,

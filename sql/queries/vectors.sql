@@ -48,6 +48,9 @@ SELECT a.pid, a.application_name, coalesce(a.client_hostname, host(a.client_addr
  ORDER BY a.backend_start
  LIMIT 1;
 
+-- name: listen_for_chunks
+LISTEN pgembed_chunks;
+
 -- name: find_generation
 -- The generation that `reindex` goes on with: the most finished one of these very weights, and where it is said what
 -- becomes of long chunks, of one that did the same: vectors of two ways are never mixed.

@@ -8,7 +8,7 @@ CREATE TABLE lexical_documents (
     length    integer GENERATED ALWAYS AS (cardinality(token_ids)) STORED,
     described boolean NOT NULL DEFAULT true            -- false: the docstring's and the symbol's tokens are still missing
 );
--- 100,000 functions: 19 MB
+-- 16 MB at 100,000 functions, whose lexical documents take 20 MB
 CREATE INDEX lexical_documents_token_ids_idx ON lexical_documents USING gin (token_ids);
 -- Of more documents than a search looks at, it takes the shortest.
 CREATE INDEX lexical_documents_length_idx ON lexical_documents (length, chunk_id);

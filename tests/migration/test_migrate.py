@@ -3,11 +3,13 @@
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from pgembed.corpus.ingest import ingest
 from pgembed.db import migrations
 from pgembed.db.connection import connect, preflight
 from pgembed.db.embedded import EmbeddedServer
@@ -15,6 +17,7 @@ from pgembed.db.migrations import downgrade, offline_script, require_current, re
 from pgembed.db.snapshot import schema_text
 from pgembed.db.sql import resources
 from pgembed.errors import DatabaseError, SchemaError
+from pgembed.vectors.search import chunks_without_words
 
 
 def _objects(dsn: str) -> set[str]:
@@ -157,3 +160,24 @@ def test_command_line(empty_database_url: str) -> None:
     assert unreachable.returncode == 1
     assert "Cannot connect" in unreachable.stderr
     assert "hunter2" not in unreachable.stderr + unreachable.stdout
+
+
+def test_code_from_before_the_search_by_words_is_found_by_it(empty_database_url: str, tmp_path: Path) -> None:
+    upgrade(empty_database_url, "0006")
+    with connect(empty_database_url) as connection:
+        # as an ingest of that time left it: the body's tokens alone
+        connection.execute("INSERT INTO pgembed.tokens (token) VALUES ('dial'), ('host')")
+        connection.execute(
+            "INSERT INTO pgembed.code_chunks (sha256, language, kind, symbol, content, docstring, body, token_ids,"
+            " line_count) VALUES (sha256('x'), 'python', 'function', 'dial', 'x', 'Wait for a peer.', 'dial(host)',"
+            " '{1,2}', 1)"
+        )
+        upgrade(empty_database_url)
+        found = "SELECT count(*) FROM pgembed.lexical_matches(%s)"
+        assert connection.execute(found, (["host"],)).fetchone() == (1,)
+        assert connection.execute(found, (["peer"],)).fetchone() == (0,)
+        assert chunks_without_words(connection) == 1
+        (tmp_path / "other.py").write_text("def other():\n    return 1\n")
+        ingest(connection, tmp_path)
+        assert connection.execute(found, (["peer"],)).fetchone() == (1,)
+        assert chunks_without_words(connection) == 0

@@ -365,7 +365,7 @@ class Quickstart:
     # ------------------------------------------------------------------ small things
 
     def _encoder(self, manifest: Manifest) -> OnnxEncoder:
-        return OnnxEncoder.load(manifest.path)
+        return OnnxEncoder.load(manifest.path, bulk=True)
 
     def _say(self, text: str, *, markup: bool = False) -> None:
         self.out.print(text, markup=markup)

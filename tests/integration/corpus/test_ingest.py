@@ -13,10 +13,10 @@ import pytest
 
 from pgembed.corpus.ingest import ingest
 from pgembed.corpus.report import IngestReport
-from pgembed.tokens import tokens
 from pgembed.corpus.walk import candidates
 from pgembed.db.connection import connect
 from pgembed.errors import CorpusError
+from pgembed.tokens import tokens
 
 Write = Callable[..., Path]
 

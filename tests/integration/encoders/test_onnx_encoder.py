@@ -70,6 +70,86 @@ def test_a_vector_does_not_depend_on_its_neighbours_their_order_or_the_padding(
     assert (together * expected).sum(axis=1).min() > 0.999999
 
 
+@pytest.mark.parametrize("long", LONG)
+def test_batches_side_by_side_give_what_one_at_a_time_gives(
+    tiny_encoder: Path, encoder: OnnxEncoder, long: Long
+) -> None:
+    """More batches than may be in flight, the last of them shorter than the first, and progress to the last text."""
+
+    class Count:
+        done = 0
+
+        def advance(self, amount: int = 1) -> None:
+            self.done += amount
+
+        def note(self, text: str) -> None:
+            raise AssertionError(text)
+
+    bulk = OnnxEncoder.load(tiny_encoder, threads=3, bulk=True)
+    bulk._budget = 128
+    texts = [f"{text} {n}" for n in range(12) for text in (*TEXTS, *CODE.values())]
+    seen = Count()
+    found = bulk.embed_each(texts, role="passage", long=long, task=seen)
+    assert seen.done == len(texts)
+    np.testing.assert_allclose(found.vectors, encoder.embed_each(texts, role="passage", long=long).vectors, atol=2e-6)
+
+
+def test_tokens_in_flight_are_bounded(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    from pgembed.encoders import onnx_encoder
+
+    monkeypatch.setattr(onnx_encoder, "_LANE_TOKENS", 40)
+    bulk = OnnxEncoder.load(tiny_encoder, threads=4, bulk=True)
+    bulk._budget = 30
+    session, lock = bulk._session, threading.Lock()
+
+    class Watched:
+        now = most = most_runs = runs = 0
+
+        def run(self, names: list[str], feed: dict[str, np.ndarray], options: object) -> object:  # type: ignore[type-arg]
+            size = feed["input_ids"].size
+            with lock:
+                self.now, self.runs = self.now + size, self.runs + 1
+                self.most, self.most_runs = max(self.most, self.now), max(self.most_runs, self.runs)
+            try:
+                return session.run(names, feed, options)
+            finally:
+                with lock:
+                    self.now, self.runs = self.now - size, self.runs - 1
+
+    bulk._session = watched = Watched()
+    vectors = bulk.embed([*TEXTS, *CODE.values()] * 6, role="passage")
+    assert np.isfinite(vectors).all()
+    assert 1 < watched.most_runs <= 4
+    assert watched.most <= 4 * 40 * 1.2  # counted without padding, of which a batch has a tenth at most
+
+
+def test_a_failure_beside_others_ends_all(tiny_encoder: Path) -> None:
+    bulk = OnnxEncoder.load(tiny_encoder, threads=3, bulk=True)
+
+    class Dead:
+        asked = 0
+
+        def run(self, *_: object) -> None:
+            self.asked += 1
+            raise RuntimeError("out of memory")
+
+    bulk._session = dead = Dead()
+    bulk._budget = 16
+    with pytest.raises(EncoderError, match="fails on every text: out of memory"):
+        bulk.embed_each([f"text {n}" for n in range(500)], role="passage")
+    assert dead.asked < 60
+
+
+def test_an_output_that_is_bound_is_the_output(tiny_encoder: Path, encoder: OnnxEncoder) -> None:
+    """The way that CUDA's results take, on the CPU's device, which the engine binds alike."""
+    bound = OnnxEncoder.load(tiny_encoder, threads=1)
+    bound._binds = True
+    for texts in (TEXTS, TEXTS[:1], [*TEXTS, *CODE.values()]):
+        np.testing.assert_array_equal(bound.embed(texts, role="query"), encoder.embed(texts, role="query"))
+
+
 def test_long_texts_in_windows_are_the_mean_of_their_windows(encoder: OnnxEncoder, tiny_model: Path) -> None:
     """Against transformers alone: its tokenizer's overflowing windows, its model, and NumPy."""
     import torch

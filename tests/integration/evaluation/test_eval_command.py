@@ -123,3 +123,55 @@ def test_wrong_usage_is_told_from_failure(run: Run, tiny_encoder: Path) -> None:
     nothing = run()
     assert isinstance(nothing.exception, EvaluationError)
     assert "No generation is active" in str(nothing.exception)
+
+
+@pytest.mark.parametrize("mode", ["lexical", "hybrid"])
+def test_modes_are_measured_and_kept_apart(
+    run: Run, conn: psycopg.Connection, tiny_encoder: Path, beir: Path, mode: str
+) -> None:
+    named = () if mode == "lexical" else ("--artefact", tiny_encoder)
+    first = _json(run("--mode", mode, *named, "--dataset", beir, "--json"))["evaluations"][0]
+    assert first["metrics"]["mrr@10"]["mean"] == 1  # queries equal their documents, in words too
+    assert (first["settings"]["search"], first["settings"]["bm25_b"]) == (mode, 0.75)
+    assert (first["encoder"], first["encoder_id"] is None) == (
+        ("words alone", True) if mode == "lexical" else ("tiny", False)
+    )
+    again = _json(run("--mode", mode, *named, "--dataset", beir, "--json"))["evaluations"][0]
+    assert (again["id"], again["reused"]) == (first["id"], True)
+    # the vectors' own evaluation is another one, and so is the same under another setting
+    vectors = _json(run("--artefact", tiny_encoder, "--dataset", beir, "--json"))["evaluations"][0]
+    assert (vectors["reused"], vectors["settings"]["search"]) == (False, "exact")
+    conn.execute("UPDATE pgembed.search_settings SET value = 0.5 WHERE name = 'bm25_b'")
+    assert not _json(run("--mode", mode, *named, "--dataset", beir, "--json"))["evaluations"][0]["reused"]
+
+
+def test_fusion_is_tuned_on_the_validation_split_and_stored_on_demand(
+    run: Run, conn: psycopg.Connection, tiny_encoder: Path
+) -> None:
+    settings = "SELECT value FROM pgembed.search_settings WHERE name IN ('lexical_weight', 'rrf_k') ORDER BY name"
+    before = conn.execute(settings).fetchall()
+    limits = ("--artefact", tiny_encoder, "--max-documents", 60, "--max-queries", 15)
+    shown = run("--tune-fusion", *limits)
+    assert shown.exit_code == 0, shown.output
+    assert "Nothing was stored" in shown.stdout
+    assert conn.execute(settings).fetchall() == before
+    (tuned,) = _json(run("--tune-fusion", "--apply", "--json", *limits))["fusions"]
+    best = tuned["best"]
+    assert conn.execute(settings).fetchall() == [(best["lexical_weight"],), (best["rrf_k"],)] != before
+    # the figure is the one that an evaluation of the same split gives with these settings
+    measured = _json(run("--mode", "hybrid", "--split", "validation", "--json", *limits))["evaluations"][0]
+    assert measured["metrics"]["ndcg@10"]["mean"] == pytest.approx(best["value"])
+    words = _json(run("--mode", "lexical", "--split", "validation", "--json", *limits[2:]))["evaluations"][0]
+    assert words["metrics"]["ndcg@10"]["mean"] == pytest.approx(tuned["lexical"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--mode", "lexical", "--generation", 1),
+        ("--apply",),
+        ("--tune-fusion", "--compare", 1, 2),
+    ],
+)
+def test_modes_used_wrongly(run: Run, arguments: tuple[object, ...]) -> None:
+    assert run(*arguments).exit_code == 2

@@ -1,6 +1,8 @@
 """Reindex under kills, a crashed server and a full disk: run again, and each live chunk has its one right vector.
 
-In CI a few moments each; `PGEMBED_TEST_KILLS=30 python -m pytest tests/integration/vectors/test_faults.py` is the long run.
+In CI a few moments each; the long run is
+
+    PGEMBED_TEST_KILLS=30 python -m pytest tests/integration/vectors/test_faults.py
 """
 
 import contextlib

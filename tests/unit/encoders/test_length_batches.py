@@ -1,8 +1,11 @@
+import argparse
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgembed.encoders.batching import length_batches, pad
+from pgembed.encoders.batching import MOST_PADDING, length_batches, pad
 
 
 @given(st.lists(st.integers(0, 300), max_size=200), st.integers(1, 4096))
@@ -14,13 +17,47 @@ def test_each_text_is_in_one_batch_and_each_batch_in_the_budget(lengths: list[in
         assert len(batch) == 1 or len(batch) * longest <= budget
 
 
-def test_padding_stays_under_a_tenth() -> None:
-    # lengths as of code: many short functions, a long tail, cut at 256
-    lengths = np.minimum(np.random.default_rng(0).lognormal(4.6, 0.9, 512).astype(int) + 3, 256)
-    padded = sum(len(batch) * lengths[batch].max() for batch in length_batches(lengths.tolist(), token_budget=2048))
-    assert 1 - lengths.sum() / padded < 0.1
-    in_the_order_given = sum(64 * lengths[n : n + 64].max() for n in range(0, 512, 64))
-    assert 1 - lengths.sum() / in_the_order_given > 0.4
+@given(st.lists(st.integers(0, 300), max_size=200), st.integers(1, 70_000))
+def test_no_batch_is_more_than_a_tenth_padding_whatever_the_lengths(lengths: list[int], budget: int) -> None:
+    for batch in length_batches(lengths, token_budget=budget):
+        _, mask = pad([[7] * lengths[n] for n in batch])
+        assert (mask == 0).sum() <= MOST_PADDING * mask.size
+
+
+@pytest.fixture(scope="module")
+def code_lengths() -> list[int]:
+    """Tokens of real functions, as MiniLM reads them: many short ones, a long tail, cut at 256."""
+    import ast
+    import inspect
+    import shutil
+    import subprocess
+
+    from pgembed.encoders.presets import preset
+    from pgembed.encoders.tokenizer import Tokenizer
+    from pgembed.encoders.weights import locate
+
+    texts = []
+    for module in (argparse, ast, inspect, shutil, subprocess):
+        source = inspect.getsource(module)
+        functions = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef))
+        texts += [ast.get_source_segment(source, node) or "" for node in functions]
+    tokenizer = Tokenizer(locate(preset("minilm").towers[0]) / "tokenizer.json", max_tokens=256)
+    return [len(ids) for ids in tokenizer.encode(texts)]
+
+
+@given(data=st.data(), count=st.integers(64, 512), budget=st.sampled_from([512, 2048, 65_536]))
+def test_of_real_code_little_is_padding_and_batches_are_few(
+    code_lengths: list[int], data: st.DataObject, count: int, budget: int
+) -> None:
+    """A tenth at most by construction; this says that it is not bought by batches of one text."""
+    lengths = data.draw(st.randoms(use_true_random=False)).sample(code_lengths, min(count, len(code_lengths)))
+    batches = list(length_batches(lengths, token_budget=budget))
+    padded = sum(len(batch) * max(lengths[n] for n in batch) for batch in batches)
+    assert 1 - sum(lengths) / padded < 0.08
+    # what fills the budget, and beside that as many batches as a tenth needs from the longest to the shortest
+    assert len(batches) <= 2 * sum(lengths) / budget + 40
+    in_the_order_given = sum(64 * max(lengths[n : n + 64]) for n in range(0, len(lengths), 64))
+    assert 1 - sum(lengths) / in_the_order_given > 0.3
 
 
 def test_padding_is_on_the_right_and_masked() -> None:
