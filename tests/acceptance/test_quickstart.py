@@ -142,7 +142,7 @@ def test_the_last_table_tells_what_was_asked_and_the_readmes_sql_runs_as_printed
     assert out.count('pgembed search "') >= 3
 
     blocks = re.findall(r"^```sql\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     assert sum("pgembed.triplets" in block for block in blocks) == 4
     with psycopg.connect(database_url) as conn:
         for block in blocks:
