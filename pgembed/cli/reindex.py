@@ -49,6 +49,13 @@ def reindex(
     index_only: Annotated[
         bool, typer.Option("--index-only", help="Embed nothing: build the index anew while searches go on.")
     ] = False,
+    engine: Annotated[
+        str, typer.Option("--engine", help="local, or ray: workers on an existing Ray cluster (extra ray).")
+    ] = "local",
+    workers: Annotated[int, typer.Option("--workers", min=1, help="With --engine ray: how many.")] = 2,
+    ray_address: Annotated[
+        str | None, typer.Option("--ray-address", metavar="ADDRESS", help="Default: the cluster that Ray finds.")
+    ] = None,
     dsn: DsnOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -67,6 +74,7 @@ def reindex(
         pgembed reindex --long windows
         pgembed reindex --watch
         pgembed reindex --index-only
+        pgembed reindex --engine ray --workers 8 --dsn postgresql://me@db.example.com/app
     """
     from functools import partial
 
@@ -84,12 +92,34 @@ def reindex(
         raise typer.BadParameter(f"{index!r} is not an index method; there are {', '.join(METHODS)}.")
     if long is not None and long not in LONG:
         raise typer.BadParameter(f"{long!r} is no way to embed long chunks; there are {', '.join(LONG)}.")
+    if engine not in ("local", "ray"):
+        raise typer.BadParameter(f"{engine!r} is no engine; there are local and ray.")
+    if engine == "ray" and (watch or index_only):
+        raise typer.BadParameter("--engine ray goes with neither --watch nor --index-only.")
     if watch and (fresh or index_only):
         raise typer.BadParameter("--watch goes with neither --fresh nor --index-only.")
     if artefact is None:
         with connection(dsn) as conn:
             artefact = artefacts.choose_artefact(conn, settings().models_dir, encoder)
     progress = show_progress()
+    if engine == "ray":
+        from pgembed.vectors.fleet import reindex_on_ray
+
+        result = reindex_on_ray(
+            dsn,
+            artefact.absolute(),
+            workers=workers,
+            address=ray_address,
+            progress=progress,
+            batch=batch,
+            index_method=index,
+            target_recall=recall,
+            activate=activate,
+            fresh=fresh,
+            long=long,
+        )
+        print_json(result.to_json()) if as_json else _tell(result)
+        return
     loaded = load_encoder(artefact, progress)
     if index_only:
         result = index_anew(dsn, loaded, target_recall=recall, progress=progress)
