@@ -36,13 +36,13 @@ def normalise(dsn: str) -> str:
         if _UNENCODED_PASSWORD.match(text):
             raise psycopg.ProgrammingError
         return make_conninfo(text)
-    except psycopg.ProgrammingError as error:
+    except (psycopg.ProgrammingError, ValueError):  # ValueError: what UTF-8 or a C string cannot hold
         # libpq quotes the text that it could not read, which may be the password: so its message stays out.
         raise ConfigurationError(
             "The connection string cannot be read.",
             remedy="Use postgresql://user@host:5432/database or 'host=… dbname=… user=…'; "
             "put the password into ~/.pgpass or PGPASSWORD, or percent-encode it in the URL.",
-        ) from error.__class__("unreadable connection string (withheld: it may hold a password)")
+        ) from psycopg.ProgrammingError("unreadable connection string (withheld: it may hold a password)")
 
 
 def describe(dsn: str) -> str:

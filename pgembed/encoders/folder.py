@@ -34,13 +34,23 @@ def folder_spec(folder: Path, *, name: str | None = None) -> EncoderSpec:
         EncoderError: it is not such a folder, or has parts that are not implemented here.
     """
     folder = folder.expanduser().absolute()
-    if (folder / SPEC).exists():
-        spec = _own_spec(folder)
-    elif (folder / "modules.json").exists() or not is_jina_v3(read_json(folder / "config.json", missing={})):
-        spec = _sentence_transformers_spec(folder)
-    else:
-        spec = EncoderSpec(folder.name, (_jina_tower(folder, folder, read_json(folder / "config.json")),))
+    try:
+        spec = _described(folder)
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+        # the files are JSON, and hold a list for a dictionary, a text for a number, or less than they should
+        raise EncoderError(
+            f"The configuration in {folder} is not a model's: {type(error).__name__}: {error}",
+            remedy="Fetch the folder anew, or compare its modules.json and config.json with the published ones.",
+        ) from error
     return spec if name is None else replace(spec, name=name)
+
+
+def _described(folder: Path) -> EncoderSpec:
+    if (folder / SPEC).exists():
+        return _own_spec(folder)
+    if (folder / "modules.json").exists() or not is_jina_v3(read_json(folder / "config.json", missing={})):
+        return _sentence_transformers_spec(folder)
+    return EncoderSpec(folder.name, (_jina_tower(folder, folder, read_json(folder / "config.json")),))
 
 
 def _own_spec(folder: Path) -> EncoderSpec:
@@ -184,5 +194,5 @@ def read_json(path: Path, *, missing: Any = None) -> Any:
         return missing
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EncoderError(f"{path} cannot be read: {error}") from error

@@ -53,8 +53,10 @@ def _load_known(tower: TowerSpec, folder: Path) -> nn.Module:
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise EncoderError(f"Tower {tower.name!r}: the model in {folder} cannot be loaded: {error}") from error
+    except Exception as error:  # whatever the libraries make of a stranger's files
+        raise EncoderError(
+            f"Tower {tower.name!r}: the model in {folder} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
     transformer, report = loaded
     # a pooler head is not used, and a random one is not kept; anything else that is missing would be random weights
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
