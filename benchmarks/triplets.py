@@ -87,9 +87,9 @@ def stream(dsn: str) -> None:
         marks: list[str] = []
         for batch in batches(reader, options, data, first_step=0):
             seen += len(batch)
-            if len(marks) < 10 * seen // available:
+            if len(marks) < 10 * seen // data.triplets:
                 marks.append(f"{_peak_memory_mb():.0f}")
-            if seen >= available:
+            if seen >= data.triplets:
                 break
         seconds = time.perf_counter() - began
     print(

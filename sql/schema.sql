@@ -2075,9 +2075,10 @@ BEGIN
     IF exact THEN
         settings := '{"jit": "off"}';
         statement := format(
-            'SELECT v.chunk_id, 1 - (v.embedding <=> $1) AS score'
-            '  FROM code_embeddings v%s WHERE v.generation_id = %s%s'
-            ' ORDER BY v.embedding <=> $1, v.chunk_id LIMIT $2',
+            'SELECT n.chunk_id, 1 - n.distance AS score'
+            '  FROM (SELECT v.chunk_id, v.embedding <=> $1 AS distance'
+            '          FROM code_embeddings v%s WHERE v.generation_id = %s%s OFFSET 0) n'
+            ' ORDER BY n.distance, n.chunk_id LIMIT $2',
             CASE WHEN filters = '' THEN '' ELSE ' JOIN code_chunks c ON c.id = v.chunk_id' END, chosen.id, filters);
         RETURN;
     END IF;
@@ -2095,11 +2096,12 @@ BEGIN
     -- The index orders by half precision, or by bits; the score, and the order of what is returned, are exact.
     -- Bits find candidates only: as many as the calibrated effort, and the best k of these by the full vectors.
     statement := format(
-        'SELECT n.chunk_id, 1 - (n.embedding <=> $1) AS score'
-        '  FROM (SELECT v.chunk_id, v.embedding'
-        '          FROM code_embeddings v%s WHERE v.generation_id = %s%s'
-        '         ORDER BY %s LIMIT %s) n'
-        ' ORDER BY n.embedding <=> $1, n.chunk_id LIMIT $2',
+        'SELECT n.chunk_id, 1 - n.distance AS score'
+        '  FROM (SELECT nearest.chunk_id, nearest.embedding <=> $1 AS distance'
+        '          FROM (SELECT v.chunk_id, v.embedding'
+        '                  FROM code_embeddings v%s WHERE v.generation_id = %s%s'
+        '                 ORDER BY %s LIMIT %s) nearest OFFSET 0) n'
+        ' ORDER BY n.distance, n.chunk_id LIMIT $2',
         CASE WHEN filters = '' THEN '' ELSE ' JOIN code_chunks c ON c.id = v.chunk_id' END, chosen.id, filters,
         CASE chosen.index_method
         WHEN 'binary' THEN 'binary_quantize(v.embedding)::bit(2560) <~> binary_quantize($1)::bit(2560)'

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.table import Table
 
 from pgembed.cli.common import DsnOption, JsonOption, connection, console, print_json, printable, show_progress
+from pgembed.cli.eval_tables import GATE_METRIC, show, show_comparison, show_index, show_languages, verdict
 
 if TYPE_CHECKING:
     import psycopg
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from pgembed.evaluation.evaluate import Mode
     from pgembed.evaluation.held_out import HeldOut
     from pgembed.evaluation.store import Comparison, Evaluation
-
-# The metric that the gate goes by: it looks at the whole first page and at the order on it.
-_GATE_METRIC = "ndcg@10"
+    from pgembed.vectors.generations import Generation
 
 
 def register(app: typer.Typer) -> None:
@@ -30,10 +28,11 @@ def register(app: typer.Typer) -> None:
 
 @dataclass(frozen=True)
 class _Subject:
-    """What is evaluated: a name to show, and how to load its encoder."""
+    """What is evaluated: a name to show, how to load its encoder, and the generation, where it is one."""
 
     name: str
     load: "Callable[[], OnnxEncoder | None]"
+    generation: "Generation | None" = None
 
 
 def evaluate(
@@ -88,13 +87,23 @@ def evaluate(
     apply: Annotated[
         bool, typer.Option("--apply", help="With --tune-fusion: write the best into pgembed.search_settings.")
     ] = False,
+    no_index: Annotated[
+        bool, typer.Option("--no-index", help="Leave out the recall and the milliseconds of a generation's index.")
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", metavar="FILE.html", help="Write all of it, with names masked beside, as one HTML file."
+        ),
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="Measure again what was measured before.")] = False,
     dsn: DsnOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure search: held-out docstrings, and the bodies that they were cut from, or a data set from outside.
 
-    Shows the mean of each metric with its 95% bootstrap interval, and stores the scores in pgembed.evaluations.
+    Shows the mean of each metric with its 95% bootstrap interval, by language where there are several, and of a
+    generation what searches through its index find and take; stores all of it in pgembed.evaluations.
 
     \b
     Examples:
@@ -103,6 +112,7 @@ def evaluate(
         pgembed eval --dataset ./my-benchmark --artefact ./models/minilm
         pgembed eval --compare 1 2
         pgembed eval --generation 2 --gate --json
+        pgembed eval --compare 1 2 --report comparison.html
         pgembed eval --mode hybrid
         pgembed eval --tune-fusion
         pgembed eval --encoder qodo-jina --tune-weights
@@ -119,6 +129,8 @@ def evaluate(
         raise typer.BadParameter("--apply goes with --tune-fusion.")
     if tune_fusion and (compare is not None or gate or tune_weights):
         raise typer.BadParameter("--tune-fusion goes with none of --gate, --compare and --tune-weights.")
+    if report is not None and (tune_fusion or tune_weights):
+        raise typer.BadParameter("--report goes with neither --tune-weights nor --tune-fusion.")
     if not dataset and split not in (None, "test", "validation"):
         raise typer.BadParameter("--split of held-out code is test or validation.")
 
@@ -142,7 +154,8 @@ def evaluate(
         chosen_split = split or ("validation" if tune_weights or tune_fusion else "test")
         of_code: Split = "validation" if chosen_split == "validation" else "test"
         held_out = HeldOut(of_code, max_documents, max_queries, False, fill)
-        datasets = list(_datasets(conn, dataset, split, held_out, mask_names))
+        datasets = list(_datasets(conn, dataset, split, held_out, mask_names or report is not None))
+        judged = len(datasets) if mask_names or dataset else 1  # the gate goes by what was asked for
         if tune_weights or tune_fusion:
             chosen = subjects[0].load()
             assert chosen is not None  # noqa: S101 - only the words alone have no encoder
@@ -151,23 +164,32 @@ def evaluate(
             else:
                 tune_both(conn, chosen, datasets, apply=apply, as_json=as_json)
             return
-        found = [_evaluate_all(conn, subject, datasets, mode, again) for subject in subjects]
-    comparisons = [compare_evaluations(*pair) for pair in zip(*found, strict=True)] if len(found) == 2 else []
-    passed = not any(comparison.tests[_GATE_METRIC].worse for comparison in comparisons)
+        measured = not no_index and mode != "lexical"
+        found = [_evaluate_all(conn, subject, datasets, mode, again, measured) for subject in subjects]
+        comparisons = [compare_evaluations(*pair) for pair in zip(*found, strict=True)] if len(found) == 2 else []
+        passed = not any(comparison.tests[GATE_METRIC].worse for comparison in comparisons[:judged])
+        said = verdict(comparisons[:judged], subjects[0].name, subjects[-1].name) if gate else None
+        if report is not None:
+            _report(conn, report, datasets, list(zip(subjects, found, strict=True)), comparisons, said)
     if as_json:
         document: dict[str, Any] = (
             {"comparisons": [comparison.to_json() for comparison in comparisons]}
             if comparisons
             else {"evaluations": [evaluation.to_json() for evaluation in found[0]]}
         )
-        print_json({**document, "passed": passed} if gate else document)
+        print_json({**document, "passed": passed, "verdict": said} if gate else document)
     elif comparisons:
         for comparison in comparisons:
-            _show_comparison(comparison, subjects[0].name, subjects[1].name)
+            show_comparison(comparison, subjects[0].name, subjects[1].name)
+        show_languages([(subject.name, one) for subject, one in zip(subjects, found, strict=True)])
     else:
-        _show(found[0], subjects[0].name)
-    if gate and not as_json:
-        _show_verdict(comparisons, passed)
+        show(found[0], subjects[0].name)
+    if not as_json:
+        for subject, evaluations in zip(subjects, found, strict=True):
+            if subject.generation is not None:
+                show_index(subject.name, subject.generation.id, evaluations)
+        if said is not None:
+            console.print(printable(said), markup=False)
     if gate and not passed:
         raise typer.Exit(1)
 
@@ -187,7 +209,7 @@ def _subjects(
 
     def of(generation_id: int) -> _Subject:
         row = get_generation(conn, generation_id)
-        return _Subject(f"generation {row.id} ({row.encoder})", lambda: encoder_of(row))
+        return _Subject(f"generation {row.id} ({row.encoder})", lambda: encoder_of(row), row)
 
     if compare is not None:
         return [of(generation_id) for generation_id in compare]
@@ -224,51 +246,41 @@ def _datasets(
 
 
 def _evaluate_all(
-    conn: "psycopg.Connection", subject: _Subject, datasets: "list[Dataset]", mode: "Mode", again: bool
+    conn: "psycopg.Connection", subject: _Subject, datasets: "list[Dataset]", mode: "Mode", again: bool, index: bool
 ) -> "list[Evaluation]":
-    """Evaluate one encoder on everything; it is loaded once and let go before the next."""
+    """Evaluate one encoder on everything, and with `index` its generation's; it is let go before the next is loaded."""
+    from pgembed.cli.eval_index import measure_index
     from pgembed.evaluation.evaluate import evaluate_dataset
 
     encoder = subject.load()
     progress = show_progress()
-    return [evaluate_dataset(conn, encoder, dataset, mode=mode, again=again, progress=progress) for dataset in datasets]
+    found = [
+        evaluate_dataset(conn, encoder, dataset, mode=mode, again=again, progress=progress) for dataset in datasets
+    ]
+    if index and encoder is not None and subject.generation is not None:
+        return measure_index(conn, subject.generation, encoder, datasets, found, again=again, progress=progress)
+    return found
 
 
-def _heading(evaluation: "Evaluation") -> str:
-    return f"{evaluation.dataset}\n{evaluation.queries:,} queries, {evaluation.documents:,} documents"
+def _report(
+    conn: "psycopg.Connection",
+    file: Path,
+    datasets: "list[Dataset]",
+    found: "list[tuple[_Subject, list[Evaluation]]]",
+    comparisons: "list[Comparison]",
+    said: str | None,
+) -> None:
+    from pgembed.evaluation.lineage import read_index, read_lineage
+    from pgembed.evaluation.report import Subject, write_report
 
-
-def _show(evaluations: "list[Evaluation]", name: str) -> None:
-    from pgembed.evaluation.metrics import METRICS
-
-    shown = Table("metric", *(printable(_heading(evaluation)) for evaluation in evaluations), box=None)
-    for metric in METRICS:
-        values = (evaluation.metrics[metric] for evaluation in evaluations)
-        shown.add_row(metric, *(f"{v['mean']:.3f} \\[{v['low']:.3f}, {v['high']:.3f}]" for v in values))
-    console.print(printable(name), markup=False)
-    console.print(shown)
-    console.print("In brackets: 95% bootstrap intervals over the queries.")
-
-
-def _show_comparison(comparison: "Comparison", baseline: str, candidate: str) -> None:
-    shown = Table("metric", printable(baseline), printable(candidate), "difference", "p", box=None)
-    for metric, test in comparison.tests.items():
-        shown.add_row(
-            metric,
-            f"{comparison.baseline.mean(metric):.3f}",
-            f"{comparison.candidate.mean(metric):.3f}",
-            f"{test.difference:+.3f} \\[{test.low:+.3f}, {test.high:+.3f}]",
-            f"{test.p:.4f}",
+    subjects = [
+        Subject(
+            subject.name,
+            evaluations,
+            read_lineage(conn, evaluations[0].encoder_id),
+            None if subject.generation is None else read_index(conn, subject.generation.id),
         )
-    console.print(printable(_heading(comparison.candidate)), markup=False)
-    console.print(shown)
-    console.print("In brackets: 95% intervals of the paired bootstrap over the queries.")
-
-
-def _show_verdict(comparisons: "list[Comparison]", passed: bool) -> None:
-    if not comparisons:
-        console.print("Passed: no generation is active, so there is nothing to be worse than.")
-    elif passed:
-        console.print(f"Passed: not worse than the active generation in {_GATE_METRIC}, beyond its interval.")
-    else:
-        console.print(f"Failed: worse than the active generation in {_GATE_METRIC}, beyond its interval.")
+        for subject, evaluations in found
+    ]
+    write_report(file, datasets, subjects, comparisons, verdict=said)
+    show_progress().say(f"The report is in {file}.")

@@ -5,12 +5,12 @@ Source: Thakur et al. 2021, "BEIR: A heterogenous benchmark for zero-shot evalua
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, NoReturn, cast
 
 from pgembed.errors import EvaluationError
-from pgembed.evaluation.dataset import Dataset
+from pgembed.evaluation.dataset import Dataset, one_language
 from pgembed.evaluation.evaluate import evaluate_dataset
 
 __all__ = ["evaluate_dataset", "read_beir"]
@@ -21,6 +21,8 @@ _LAYOUT = "BEIR's layout is corpus.jsonl, queries.jsonl (or .jsonl.gz) and qrels
 def read_beir(folder: Path, split: str | None = None) -> Dataset:
     """Read a folder. A document is its title and its text; queries without a judgement are left out.
 
+    A query's language is what "language", or "metadata": {"language": …}, says in its record or in its answers'.
+
     `split` names the file in qrels/; without it, `test` where there is one, else the only one.
 
     Raises:
@@ -28,8 +30,10 @@ def read_beir(folder: Path, split: str | None = None) -> Dataset:
     """
     if not folder.is_dir():
         raise EvaluationError(f"{folder} is not a folder.", remedy=_LAYOUT)
-    documents = dict(_texts(_find(folder, "corpus"), with_title=True))
-    all_queries = dict(_texts(_find(folder, "queries"), with_title=False))
+    spoken: dict[str, str] = {}
+    asked: dict[str, str] = {}
+    documents = dict(_texts(_find(folder, "corpus"), spoken, with_title=True))
+    all_queries = dict(_texts(_find(folder, "queries"), asked, with_title=False))
     judgements_file = _judgements_file(folder / "qrels", split)
     judgements: dict[str, dict[str, int]] = {}
     for number, line in _lines(judgements_file):
@@ -50,7 +54,16 @@ def read_beir(folder: Path, split: str | None = None) -> Dataset:
         documents=documents,
         judgements=judgements,
         origin={"layout": "BEIR", "split": judgements_file.stem},
+        languages={q: known for q, judged in judgements.items() if (known := _language(q, judged, asked, spoken))},
     )
+
+
+def _language(query: str, judged: Mapping[str, int], asked: Mapping[str, str], spoken: Mapping[str, str]) -> str | None:
+    """Return what the query's own record says, else what those of all its answers say."""
+    if query in asked:
+        return asked[query]
+    answers = [document for document, relevance in judged.items() if relevance > 0]
+    return one_language({spoken[a] for a in answers}) if all(a in spoken for a in answers) else None
 
 
 def _find(folder: Path, name: str) -> Path:
@@ -71,7 +84,8 @@ def _judgements_file(folder: Path, split: str | None) -> Path:
     raise EvaluationError(f"{folder} has {asked}.", remedy=f"Choose one: {', '.join(found)}.")
 
 
-def _texts(path: Path, *, with_title: bool) -> Iterator[tuple[str, str]]:
+def _texts(path: Path, languages: dict[str, str], *, with_title: bool) -> Iterator[tuple[str, str]]:
+    """Yield (id, text); note in `languages` what a record says of its language, itself or in its metadata."""
     seen = set()
     for number, line in _lines(path):
         try:
@@ -84,6 +98,10 @@ def _texts(path: Path, *, with_title: bool) -> Iterator[tuple[str, str]]:
         if identifier in seen:
             _broken(path, number, f"the _id {identifier!r} is there twice")
         seen.add(identifier)
+        metadata = record.get("metadata")
+        language = record.get("language") or (metadata.get("language") if isinstance(metadata, dict) else None)
+        if isinstance(language, str) and language:
+            languages[identifier] = language
         title = str(record.get("title") or "") if with_title else ""
         yield identifier, f"{title} {record['text']}" if title else record["text"]
     if not seen:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,8 @@ class Dataset:
     judgements: Mapping[str, Mapping[str, int]]
     origin: Mapping[str, Any] = field(default_factory=dict)
     """How it came about, for the record: the split, the limits. Not part of what it is."""
+    languages: Mapping[str, str] = field(default_factory=dict)
+    """Query id → language of the code that answers it, where that is known. Not part of what it is."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -40,6 +42,11 @@ class Dataset:
         everything would then be perfect.
         """
         return sorted(self.documents, key=lambda i: (hashlib.sha256(_bytes(self.documents[i])).digest(), i))
+
+
+def one_language(answers: Collection[str]) -> str:
+    """Return the language of a query, given those of the documents that answer it: theirs, or "several"."""
+    return next(iter(answers)) if len(answers) == 1 else "several"
 
 
 def text_id(text: str) -> str:

@@ -74,11 +74,12 @@ def evaluate_dataset(
         fusion = asdict(read_fusion(conn))
         settings |= fusion if mode == "hybrid" else {name: fusion[name] for name in ("bm25_k1", "bm25_b")}
     if not again and (found := store.find(conn, encoder_id, dataset.fingerprint, settings)):
-        return found
+        return store.note_languages(conn, found, dataset)
     numbers = _rank(conn, encoder, dataset, mode, progress)
     names = dataset.document_order
     rankings = {q: [names[number] for number in found] for q, found in zip(dataset.queries, numbers, strict=True)}
-    return store.save(conn, encoder_id, dataset, score_rankings(rankings, dataset.judgements), settings)
+    saved = store.save(conn, encoder_id, dataset, score_rankings(rankings, dataset.judgements), settings)
+    return store.note_languages(conn, saved, dataset)
 
 
 def tune(conn: Connection, encoder: Encoder, dataset: Dataset, *, progress: Progress = SILENT) -> TunedFusion:

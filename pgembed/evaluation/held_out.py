@@ -11,7 +11,7 @@ import psycopg
 
 from pgembed.db.sql import query
 from pgembed.errors import EvaluationError
-from pgembed.evaluation.dataset import Dataset, text_id
+from pgembed.evaluation.dataset import Dataset, one_language, text_id
 from pgembed.evaluation.evaluate import Encoder, evaluate_dataset
 from pgembed.evaluation.store import Evaluation
 from pgembed.progress import SILENT, Progress
@@ -50,17 +50,20 @@ def read_held_out(conn: Connection, chosen: HeldOut) -> Dataset:
     queries: dict[str, str] = {}
     documents: dict[str, str] = {}
     judgements: dict[str, dict[str, int]] = {}
-    for body, symbol, answered in rows:
+    spoken: dict[str, set[str]] = {}
+    for body, symbol, language, answered in rows:
         text = mask_name(body, symbol) if chosen.mask_names else body
         document = text_id(text)  # bodies that are equal, or become so by masking, are one document
         documents[document] = text
         for docstring in answered or ():
             queries[text_id(docstring)] = docstring
             judgements.setdefault(text_id(docstring), {})[document] = 1
+            spoken.setdefault(text_id(docstring), set()).add(language)
     if not queries:
         raise _nothing_held_out(conn, chosen.split)
     name = "held-out, names masked" if chosen.mask_names else "held-out"
-    return Dataset(name, queries, documents, judgements, origin=asdict(chosen))
+    languages = {query: one_language(answers) for query, answers in spoken.items()}
+    return Dataset(name, queries, documents, judgements, asdict(chosen), languages)
 
 
 def evaluate_held_out(

@@ -18,6 +18,9 @@ from pgembed.evaluation.metrics import METRICS, Scores
 
 Connection = psycopg.Connection[Any]
 
+_LANGUAGE = "ndcg@10 "  # and a language: the metric of its queries alone
+_INDEX = "index "  # and a generation's number
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -33,7 +36,7 @@ class Evaluation:
     queries: int
     settings: dict[str, Any]
     metrics: dict[str, dict[str, float]]
-    """Metric → mean, low, high."""
+    """Metric → mean, low, high; beside these what `by_language` and `of_index` read."""
     per_query: Scores
     created_at: datetime
     reused: bool = False
@@ -43,9 +46,22 @@ class Evaluation:
         """Return the mean over the queries, such as of ndcg@10."""
         return self.metrics[metric]["mean"]
 
+    @property
+    def by_language(self) -> dict[str, dict[str, float]]:
+        """Language → mean nDCG@10 of its queries with low and high, and how many; the most asked first."""
+        found = {n.removeprefix(_LANGUAGE): v for n, v in self.metrics.items() if n.startswith(_LANGUAGE)}
+        return dict(sorted(found.items(), key=lambda item: (-item[1]["queries"], item[0])))
+
+    def of_index(self, generation_id: int) -> dict[str, float] | None:
+        """Return what was measured of a generation's index with these queries; None where nothing was."""
+        return self.metrics.get(f"{_INDEX}{generation_id}")
+
     def to_json(self) -> dict[str, Any]:
         """Return everything but the scores of each query."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "per_query"}
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "per_query"}
+        indexes = {n.removeprefix(_INDEX): v for n, v in self.metrics.items() if n.startswith(_INDEX)}
+        metrics = {metric: self.metrics[metric] for metric in METRICS}
+        return {**values, "metrics": metrics, "by_language": self.by_language, "indexes": indexes}
 
 
 @dataclass(frozen=True)
@@ -85,6 +101,30 @@ def save(
     ).fetchone()
     assert row is not None  # noqa: S101 - RETURNING of an insert gives a row
     return get_evaluation(conn, int(row[0]))
+
+
+def note_index(conn: Connection, evaluation: Evaluation, generation_id: int, measured: dict[str, float]) -> Evaluation:
+    """Keep what was measured of a generation's index beside the scores, and return the evaluation with it."""
+    return _note(conn, evaluation, {f"{_INDEX}{generation_id}": measured})
+
+
+def note_languages(conn: Connection, evaluation: Evaluation, dataset: Dataset) -> Evaluation:
+    """Keep nDCG@10 by the language of the queries, where that is known, and return the evaluation with it."""
+    spoken = by_language(evaluation.per_query, dataset.languages)
+    noted = {f"{_LANGUAGE}{language}": values for language, values in spoken.items()}
+    return evaluation if noted.items() <= evaluation.metrics.items() else _note(conn, evaluation, noted)
+
+
+def by_language(scores: Scores, languages: Mapping[str, str]) -> dict[str, dict[str, float]]:
+    """Return language → mean, low and high of nDCG@10 over its queries, and their number."""
+    groups: dict[str, list[float]] = {}
+    for identifier in sorted(scores):
+        if identifier in languages:
+            groups.setdefault(languages[identifier], []).append(scores[identifier]["ndcg@10"])
+    return {
+        language: {**vars(bootstrap_means(np.array(values)[:, None])[0]), "queries": len(values)}
+        for language, values in groups.items()
+    }
 
 
 def find(conn: Connection, encoder_id: int | None, fingerprint: str, settings: Mapping[str, Any]) -> Evaluation | None:
@@ -132,6 +172,11 @@ def _get(conn: Connection, evaluation_id: int, *, reused: bool) -> Evaluation:
     if found is None:
         raise EvaluationError(f"There is no evaluation {evaluation_id}.")
     return found
+
+
+def _note(conn: Connection, evaluation: Evaluation, metrics: Mapping[str, Mapping[str, float]]) -> Evaluation:
+    conn.execute(query("note_evaluation_metrics"), {"id": evaluation.id, "metrics": Jsonb(dict(metrics))})
+    return _get(conn, evaluation.id, reused=evaluation.reused)
 
 
 def _matrix(scores: Scores) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

@@ -1,24 +1,24 @@
 """The application: routes, middleware, the page, and what is opened and closed with it."""
 
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio.to_thread
 import psycopg
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from pgembed import __version__
 from pgembed.errors import PgembedError
 from pgembed.serving.answers import Failure
 from pgembed.serving.batching import Batching
 from pgembed.serving.database import Database
-from pgembed.serving.failures import Json, on_error, on_http, on_invalid
+from pgembed.serving.failures import on_error, on_http, on_invalid
 from pgembed.serving.guard import Access, Guard
 from pgembed.serving.measured import Measured
 from pgembed.serving.metrics import Metrics
@@ -42,7 +42,7 @@ def make_app(
     threads: int | None = None,
     connections: int = 8,
     batching: Batching | None = None,
-) -> FastAPI:
+) -> ASGIApp:
     """Return the application for one database; what it needs is opened when it starts and closed when it ends."""
     metrics = Metrics()
     site = Site(
@@ -76,21 +76,15 @@ def make_app(
         app.add_exception_handler(kind, on_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
-    app.add_exception_handler(Exception, _on_surprise)
-    app.add_middleware(Measured, metrics=metrics, most=_MOST_AT_WORK)
-    app.add_middleware(Guard, access=access or Access())
-    return app
+    app.add_exception_handler(Exception, on_error)
+    # around all of it, not add_middleware: what the framework answers to a surprise is guarded and counted too
+    return Guard(Measured(app, metrics, _MOST_AT_WORK), access or Access())
 
 
 def _warm_up(site: Site) -> None:
     """Begin to load the active generation's model. What stands in the way is told to whoever searches."""
     with suppress(PgembedError, psycopg.Error), site.database.connection() as conn:
         site.models.answering(conn)
-
-
-def _on_surprise(request: Request, error: Exception) -> Json:
-    traceback.print_exception(error)
-    return on_error(request, error)
 
 
 def _add_pages(app: FastAPI, site: Site) -> None:

@@ -13,16 +13,16 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from pgembed.db.connection import connect, register_vectors
 from pgembed.db.migrations import require_current
-from pgembed.errors import DatabaseError
+from pgembed.db.sql import query
+from pgembed.errors import DatabaseError, PgembedError
 from pgembed.serving.failures import Busy
 
 Connection = psycopg.Connection[Any]
 
+_ASK_S = 1.0
+"""After so long without a connection it is asked why: the database is away, or all are at work."""
 _WAIT_S = 5.0
-"""For a connection, while all are at work."""
-_FIRST_WAIT_S = 1.0
-"""The same where there was none yet, or none the last time: more likely there will be none."""
-_STATEMENT_TIMEOUT_MS = 60_000
+"""For a connection after that, while all are at work."""
 _REMEMBERED_S = 1.0
 """While the database is away, requests within this time are told so at once; then one tries again."""
 
@@ -36,7 +36,6 @@ class Database:
     def __init__(self, conninfo: str, *, connections: int = 8) -> None:
         self._conninfo = conninfo
         self._lock = threading.Lock()
-        self._reached = False
         self._away: tuple[float, DatabaseError] | None = None
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             conninfo,
@@ -44,7 +43,6 @@ class Database:
                 "autocommit": True,
                 "application_name": f"pgembed-serve[{os.getpid()}]",
                 "connect_timeout": 5,
-                "options": f"-c statement_timeout={_STATEMENT_TIMEOUT_MS}",
             },
             min_size=1,
             max_size=connections,
@@ -74,27 +72,42 @@ class Database:
             Busy: all connections are at work.
         """
         self._raise_if_away()
+        conn = self._lend()
         try:
-            with self._pool.connection(timeout=_WAIT_S if self._reached else _FIRST_WAIT_S) as conn:
-                self._reached, self._away = True, None
-                yield conn
+            yield conn
         except psycopg.errors.QueryCanceled:
             raise
-        except PoolClosed as error:
-            raise Busy("The server is being stopped.", remedy="Ask again when it runs.") from error
         except psycopg.OperationalError as error:
             raise self._reason(error) from error
+        finally:
+            self._pool.putconn(conn)
 
     def figures(self) -> dict[str, int]:
         """Return what the pool counts: its size, what is at work, who waits."""
         return self._pool.get_stats()
+
+    def _lend(self) -> Connection:
+        try:
+            try:
+                conn = self._pool.getconn(timeout=_ASK_S)
+            except PoolTimeout as error:
+                reason = self._reason(error)
+                if not isinstance(reason, Busy):
+                    raise reason from error
+                conn = self._pool.getconn(timeout=_WAIT_S)
+        except PoolTimeout as error:
+            raise self._reason(error) from error
+        except PoolClosed as error:
+            raise Busy("The server is being stopped.", remedy="Ask again when it runs.") from error
+        self._away = None
+        return conn
 
     def _raise_if_away(self) -> None:
         away = self._away
         if away is not None and time.monotonic() - away[0] < _REMEMBERED_S:
             raise DatabaseError(away[1].message, remedy=away[1].remedy)
 
-    def _reason(self, error: psycopg.OperationalError) -> Exception:
+    def _reason(self, error: psycopg.OperationalError) -> PgembedError:
         """Return why there was no connection, or why it was lost: what a fresh one meets."""
         with self._lock:
             try:
@@ -102,7 +115,7 @@ class Database:
                 with connect(self._conninfo) as conn:
                     require_current(conn)
             except DatabaseError as reason:
-                self._reached, self._away = False, (time.monotonic(), reason)
+                self._away = (time.monotonic(), reason)
                 return reason
         if isinstance(error, PoolTimeout):
             return Busy(f"All {self._pool.max_size} connections to the database are at work.", remedy="Ask again soon.")
@@ -112,3 +125,4 @@ class Database:
 def _configure(conn: Connection) -> None:
     require_current(conn)
     register_vectors(conn)
+    conn.execute(query("serving_timeout"))

@@ -201,8 +201,6 @@ def named(conn: psycopg.Connection[Any], generation_id: int | None) -> Generatio
     """Return the generation of this number, or the active one. Raises NotReady where it cannot be searched."""
     try:
         return searchable(conn, generation_id)
-    except NotReady:
-        raise
     except SearchError as error:
         raise NotReady(error.message, remedy=error.remedy) from error
 

@@ -49,9 +49,9 @@ def triplet_routes(site: Site) -> APIRouter:
         ordinal: Number,
         reason: Annotated[str, Body(embed=True, min_length=1, max_length=1000, pattern=r"\S", description="Why.")],
     ) -> Json:
+        reason = reason.replace("\0", " ").strip()
         with site.database.connection() as conn:
-            asked = {"ordinal": ordinal, "reason": reason.replace("\0", " ").strip()}
-            conn.execute(query("serving_block_triplet"), asked)
+            conn.execute(query("serving_block_triplet"), {"ordinal": ordinal, "reason": reason})
         return answer(Marked(ordinal, reason))
 
     @router.delete("/{ordinal}/block", response_model=Marked, summary="Take the mark of a triplet back")

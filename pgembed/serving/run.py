@@ -6,7 +6,7 @@ import threading
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from pgembed.errors import ConfigurationError
 
@@ -31,7 +31,7 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def run(app: FastAPI, listening: socket.socket) -> None:
+def run(app: ASGIApp, listening: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT; requests that were accepted by then are answered first."""
     server = uvicorn.Server(
         uvicorn.Config(

@@ -68,6 +68,12 @@ def summarise(reader: psycopg.Connection, options: TrainingOptions) -> DataSumma
     return DataSummary(both, found.triplets, code.triplets)
 
 
+def count_of(reader: psycopg.Connection, options: TrainingOptions) -> int:
+    """Return how many triplets the options' kind alone has; it may be none."""
+    row = reader.execute(_statement("training_count", options), options.filters()).fetchone()
+    return 0 if row is None else int(row[0])
+
+
 def _summarise(reader: psycopg.Connection, options: TrainingOptions) -> DataSummary:
     try:
         row = reader.execute(_statement("training_fingerprint", options), options.filters()).fetchone()

@@ -109,8 +109,8 @@ def train(
             return found
         run_id = found or insert_run(conn, told, code["revision"])
         progress.say(
-            f"Run {run_id}: {options.steps} steps of {options.batch} from {data.triplets + data.code:,} triplets, {precision}"
-            + _where(among)
+            f"Run {run_id}: {options.steps} steps of {options.batch} from {data.triplets + data.code:,} triplets, "
+            f"{precision}{_where(among)}"
         )
         identity = {
             "data": data.fingerprint,
@@ -172,7 +172,7 @@ def _carry_out(
 ) -> tuple[State, EncoderModel]:
     """Take the steps, and return the state and, on the first process, the model as it is to be delivered."""
     options = plan.options
-    with deterministic(), _seeded(options.seed):
+    with deterministic(), seeded(options.seed):
         model = prepare_model(spec, folders, options).to(among.device)
         if among.shards:
             shard(model, among)
@@ -285,7 +285,7 @@ def _need_validation(options: TrainingOptions, held: ValidationSet | None) -> No
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Give torch's generators a state of the run's own while the block runs, and the caller's back afterwards."""
     with torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
         torch.manual_seed(seed)

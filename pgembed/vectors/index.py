@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import psycopg
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from pgembed.db import binary_copy
 from pgembed.db.sql import query
@@ -38,9 +39,9 @@ _MAXIMUM_LISTS = 32768  # pgvector's
 _SAMPLES_PER_LIST, _MINIMUM_SAMPLES = 50, 10_000
 _HALFVEC_BYTES = 8 + 2 * DIMENSIONS
 # Scores that differ by less are equal: the server and NumPy add 2,560 single-precision products in another order.
-_EQUAL_SCORES = 1e-6
+EQUAL_SCORES = 1e-6
 # The least and the most effort that calibration tries: hnsw.ef_search, and candidates for `binary`; pgvector's limits.
-_GRAPH_EFFORT = (10, 1000)
+GRAPH_EFFORT = (10, 1000)
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ def build_memory(lists: int) -> int:
     return samples * _HALFVEC_BYTES + centers + 4 * samples * (lists + 2) + 4 * lists * lists
 
 
+def build_bytes(method: str, rows: int, lists: int) -> int:
+    """Return the bytes that building an index over `rows` vectors takes; a graph is slow to build with less."""
+    return build_memory(lists) if method == "ivfflat" else rows * (_HALFVEC_BYTES + 256)
+
+
 def index_name(generation_id: int, method: str) -> str:
     """Return the name of a generation's index, without its schema."""
     return f"{table.name(generation_id)}_{'embedding' if method == 'ivfflat' else method}_idx"
@@ -95,8 +101,7 @@ def build_index(conn: Connection, generation_id: int, *, method: str, rows: int,
     for wanted in dict.fromkeys(("ivfflat", method)):
         if index_is_valid(conn, index_name(generation_id, wanted)):
             continue
-        memory = build_memory(lists) if wanted == "ivfflat" else rows * (_HALFVEC_BYTES + 256)
-        _allow_memory(conn, memory, progress)
+        allow_memory(conn, build_bytes(wanted, rows, lists), progress)
         name = sql.Identifier(index_name(generation_id, wanted))
         what = f"{lists:,} list{'s' if lists > 1 else ''} over " if wanted == "ivfflat" else ""
         progress.say(f"Building the {wanted} index: {what}{rows:,} vectors.")
@@ -112,7 +117,7 @@ def rebuild_index(conn: Connection, generation_id: int, *, rows: int, progress: 
     It stays attached. Needs an autocommitting connection.
     """
     lists = lists_for(rows)
-    _allow_memory(conn, build_memory(lists), progress)
+    allow_memory(conn, build_memory(lists), progress)
     progress.say(f"Rebuilding the index: {lists:,} lists over {rows:,} vectors.")
     name = sql.Identifier("pgembed", index_name(generation_id, "ivfflat"))
     conn.execute(sql.SQL(query("set_index_lists")).format(index=name, lists=sql.Literal(lists)))
@@ -146,7 +151,7 @@ def calibrate_probes(
     row = conn.execute(query("get_index_settings"), {"id": generation_id}).fetchone()
     assert row is not None  # noqa: S101 - the caller has read this row
     method, lists = row
-    low, high = (1, int(lists)) if method == "ivfflat" else _GRAPH_EFFORT
+    low, high = (1, int(lists)) if method == "ivfflat" else GRAPH_EFFORT
     measured: dict[int, float] = {}
     # The effort is tried where a search reads it, in the generation's row; nobody sees it before the commit.
     with conn.transaction(), progress.task("Calibrating", None, "searches") as task:
@@ -171,6 +176,7 @@ def calibrate_probes(
                 low = middle
         _store(conn, generation_id, effort, recall(effort))
         _require_index(conn, generation_id, method, queries[0])
+        _store_curve(conn, generation_id, measured, target_recall, len(queries))
     return Calibration(effort, measured[effort], len(queries), target_recall)
 
 
@@ -178,10 +184,17 @@ def exact_nearest(
     conn: Connection, generation_id: int, queries: npt.NDArray[np.float32], k: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Return (Q, k) chunk ids and scores, nearest first, by reading every vector once; k is at most the rows."""
+    return exact_of(conn, table.statement("all_embeddings", generation_id), queries, k)
+
+
+def exact_of(
+    conn: Connection, vectors: sql.Composed, queries: npt.NDArray[np.float32], k: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Return what `exact_nearest` does, of the rows that the statement `vectors` copies out."""
     unit = queries / np.linalg.norm(queries, axis=1, keepdims=True)
     scores = np.empty((len(queries), 0), dtype=np.float32)
     ids = np.empty((len(queries), 0), dtype=np.int64)
-    with conn.cursor() as cursor, cursor.copy(table.statement("all_embeddings", generation_id)) as copy:
+    with conn.cursor() as cursor, cursor.copy(vectors) as copy:
         for keys, embeddings in binary_copy.decode(copy, 1, DIMENSIONS):
             block = (unit @ embeddings.T) / np.linalg.norm(embeddings, axis=1)
             scores = np.concatenate((scores, block), axis=1)
@@ -202,12 +215,21 @@ def _recall(
             query("nearest_scores"), {"query": vector, "k": exact.shape[1], "generation_id": generation_id}
         ).fetchone()
         assert row is not None  # noqa: S101 - an aggregate gives one row
-        found += sum(score >= best[-1] - _EQUAL_SCORES for score in row[0] or ())
+        found += sum(score >= best[-1] - EQUAL_SCORES for score in row[0] or ())
     return found / exact.size
 
 
 def _store(conn: Connection, generation_id: int, probes: int, recall: float | None) -> None:
     conn.execute(query("note_generation_probes"), {"id": generation_id, "probes": probes, "index_recall": recall})
+
+
+def _store_curve(conn: Connection, generation_id: int, measured: dict[int, float], target: float, queries: int) -> None:
+    """Keep every effort that was tried, with its recall: `eval --report` draws them."""
+    curve = [[effort, recall] for effort, recall in sorted(measured.items())]
+    calibration = {"k": CALIBRATION_K, "queries": queries, "target": target, "recall": curve}
+    conn.execute(
+        query("note_generation_metrics"), {"id": generation_id, "metrics": Jsonb({"calibration": calibration})}
+    )
 
 
 def _require_index(conn: Connection, generation_id: int, method: str, vector: npt.NDArray[np.float32]) -> None:
@@ -220,7 +242,7 @@ def _require_index(conn: Connection, generation_id: int, method: str, vector: np
         raise GenerationError(f"The planner does not use the index of generation {generation_id}:\n{plan}")
 
 
-def _allow_memory(conn: Connection, needed_bytes: int, progress: Progress) -> None:
+def allow_memory(conn: Connection, needed_bytes: int, progress: Progress) -> None:
     """Raise this session's maintenance_work_mem to what a build needs, and say so."""
     row = conn.execute(query("maintenance_memory")).fetchone()
     allowed = 0 if row is None else int(row[0])

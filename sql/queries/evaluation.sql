@@ -58,7 +58,7 @@ SELECT query, array_agg(document ORDER BY place)
 -- that say too little are left out, as in mining. Bodies of other splits only fill up, and never those that carry a
 -- query's docstring: nobody could call them wrong.
 WITH eligible AS MATERIALIZED (
-    SELECT c.body, c.symbol, btrim(c.docstring, E' \n\t\r') AS docstring, d.described,
+    SELECT c.body, c.symbol, c.language, btrim(c.docstring, E' \n\t\r') AS docstring, d.described,
            coalesce(s.split = %(split)s, false) AS held_out
       FROM pgembed.code_chunks c
       JOIN pgembed.chunk_splits s ON s.chunk_id = c.id
@@ -81,19 +81,20 @@ WITH eligible AS MATERIALIZED (
      ORDER BY sha256(convert_to(described, 'UTF8'))
      LIMIT %(max_queries)s
 ), bodies AS (
-    SELECT e.body, min(e.symbol COLLATE "C") AS symbol, bool_or(e.held_out) AS held_out,
+    SELECT e.body, min(e.symbol COLLATE "C") AS symbol, min(e.language COLLATE "C") AS language,
+           bool_or(e.held_out) AS held_out,
            array_agg(DISTINCT q.query COLLATE "C") FILTER (WHERE e.held_out AND q.query IS NOT NULL) AS queries,
            bool_or(NOT e.held_out AND q.query IS NOT NULL) AS answers_elsewhere
       FROM eligible e
       LEFT JOIN queries q USING (described)
      GROUP BY e.body
 ), placed AS (
-    SELECT body, symbol, queries,
+    SELECT body, symbol, language, queries,
            row_number() OVER (ORDER BY queries IS NULL, NOT held_out, sha256(convert_to(body, 'UTF8'))) AS place
       FROM bodies
      WHERE queries IS NOT NULL OR NOT answers_elsewhere
 )
-SELECT body, symbol, queries
+SELECT body, symbol, language, queries
   FROM placed
  WHERE queries IS NOT NULL OR place <= %(max_documents)s
  ORDER BY place;
@@ -109,6 +110,10 @@ VALUES (%(encoder_id)s, %(dataset)s, %(fingerprint)s, %(documents)s, %(queries)s
         %(per_query)s)
 RETURNING id;
 
+-- name: note_evaluation_metrics
+-- What is measured beside the scores: by language, or of a generation's index.
+UPDATE pgembed.evaluations SET metrics = metrics || %(metrics)s WHERE id = %(id)s;
+
 -- name: find_evaluation
 -- The newest evaluation of this encoder on this very data set with these settings; it may carry more settings.
 SELECT id
@@ -122,3 +127,26 @@ SELECT v.id, v.encoder_id, coalesce(e.name, 'words alone') AS encoder, v.dataset
        v.per_query, v.created_at, %(reused)s::boolean AS reused
   FROM pgembed.evaluations v LEFT JOIN pgembed.encoders e ON e.id = v.encoder_id
  WHERE v.id = %(id)s;
+
+-- name: encoder_lineage
+-- The run that made an encoder, newest first; one row a run, whatever generations came of it.
+SELECT l.run_id, l.view, l.filters, l.seed, l.data_fingerprint, l.base, l.base_fingerprint, l.hyperparameters,
+       l.package_version, l.code_revision, l.tuned, l.tuned_fingerprint, l.last_loss, l.better, l.started_at, l.finished_at
+  FROM pgembed.training_lineage l
+ WHERE l.tuned_fingerprint = %(fingerprint)s AND l.state = 'finished'
+ ORDER BY l.run_id DESC
+ LIMIT 1;
+
+-- name: encoder_identity
+SELECT name, fingerprint, licence FROM pgembed.encoders WHERE id = %(id)s;
+
+-- name: report_generation
+SELECT id, state, index_method, lists, probes, index_recall, row_count, metrics -> 'calibration' AS calibration
+  FROM pgembed.generations
+ WHERE id = %(id)s;
+
+-- name: report_losses
+SELECT step, loss FROM pgembed.training_metrics WHERE run_id = %(run_id)s ORDER BY step;
+
+-- name: report_validations
+SELECT step, ndcg_10 FROM pgembed.training_evaluations WHERE run_id = %(run_id)s ORDER BY step;

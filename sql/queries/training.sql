@@ -10,6 +10,12 @@ SELECT encode(sha256(string_agg(sha256(convert_to(
    AND (%(kind)s::text IS NULL OR kind = %(kind)s)
    AND (%(language)s::text IS NULL OR language = %(language)s);
 
+-- name: training_count
+SELECT count(*) FROM {view}
+ WHERE split = %(split)s
+   AND (%(kind)s::text IS NULL OR kind = %(kind)s)
+   AND (%(language)s::text IS NULL OR language = %(language)s);
+
 -- name: training_triplets
 SELECT ordinal, kind, anchor, positive, negative
   FROM {view}

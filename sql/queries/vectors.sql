@@ -281,6 +281,11 @@ COPY (SELECT chunk_id, embedding FROM {table}) TO STDOUT (FORMAT BINARY);
 -- name: nearest_scores
 SELECT array_agg(n.score) FROM pgembed.nearest(%(query)b, %(k)s, generation => %(generation_id)s) n;
 
+-- name: search_scores
+-- All that a search by vectors gives, as a client would fetch it; the first two are looked at.
+SELECT chunk_id, score, rank, language, kind, symbol, source, path, start_line, end_line, content, locations
+  FROM pgembed.search(%(query)b, %(k)s, generation => %(generation_id)s);
+
 -- name: nearest_plan
 SELECT string_agg(line, E'\n') FROM pgembed.search_plan(%(query)b, %(k)s, generation => %(generation_id)s) line;
 
@@ -364,3 +369,48 @@ SELECT s.name, l.path, l.start_line, l.end_line, coalesce(nullif(l.symbol, ''), 
 
 -- name: stored_vector
 SELECT embedding FROM pgembed.code_embeddings WHERE generation_id = %(generation_id)s AND chunk_id = %(chunk_id)s;
+
+-- What `index compare` asks. {table} is a scratch table that the end of its transaction takes away.
+
+-- name: create_sample_table
+-- Unlogged: nothing of it is worth a write-ahead log, and after a crash of the server its file is emptied.
+CREATE UNLOGGED TABLE {table} (chunk_id bigint NOT NULL, embedding vector(2560) NOT NULL);
+
+-- name: fill_sample_table
+-- The hash of the id is a sample that is the same on every run.
+INSERT INTO {table}
+SELECT chunk_id, embedding FROM {vectors} ORDER BY hashint8(chunk_id), chunk_id LIMIT %(rows)s;
+
+-- name: nearest_in_sample
+-- As search_strategy writes it for a generation; {order} is one of the two below.
+SELECT n.chunk_id, 1 - n.distance AS score
+  FROM (SELECT nearest.chunk_id, nearest.embedding <=> %(query)b AS distance
+          FROM (SELECT v.chunk_id, v.embedding FROM {table} v ORDER BY {order} LIMIT %(candidates)s) nearest
+        OFFSET 0) n
+ ORDER BY n.distance, n.chunk_id
+ LIMIT %(k)s;
+
+-- name: order_by_halves
+v.embedding::halfvec(2560) <=> %(query)b::halfvec(2560)
+
+-- name: order_by_bits
+binary_quantize(v.embedding)::bit(2560) <~> binary_quantize(%(query)b)::bit(2560)
+
+-- name: exact_in_sample
+SELECT n.chunk_id, 1 - n.distance AS score
+  FROM (SELECT v.chunk_id, v.embedding <=> %(query)b AS distance FROM {table} v OFFSET 0) n
+ ORDER BY n.distance, n.chunk_id
+ LIMIT %(k)s;
+
+-- name: explain_sample
+EXPLAIN {statement}
+
+-- name: set_local
+SELECT set_config(%(name)s, %(value)s, true);
+
+-- name: drop_index
+DROP INDEX {index};
+
+-- name: server_versions
+SELECT current_setting('server_version'), (SELECT extversion FROM pg_extension WHERE extname = 'vector'),
+       current_setting('shared_buffers');

@@ -157,11 +157,11 @@ def modules_after(*arguments: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("arguments", [["search", "--help"], ["migrate", "--help"], ["train", "--help"]])
-def test_help_starts_without_an_engine(arguments: list[str]) -> None:
-    seen = modules_after(*arguments)
+@pytest.mark.parametrize("command", ["search", "migrate", "train", "serve"])
+def test_help_starts_without_an_engine(command: str) -> None:
+    seen = modules_after(command, "--help")
     assert "pgembed.cli.search" in seen
-    assert seen & {*HEAVY, "onnxruntime", "tokenizers", "sqlalchemy", "alembic"} == set()
+    assert seen & {*HEAVY, "onnxruntime", "tokenizers", "sqlalchemy", "alembic", "fastapi", "uvicorn"} == set()
 
 
 def test_a_whole_search_runs_without_torch(conn: psycopg.Connection, database_url: str, tiny_encoder: Path) -> None:

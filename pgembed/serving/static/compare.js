@@ -38,7 +38,7 @@ export async function compareView(main, given, status) {
   }
   fill(results, h("p", { class: "note" }, "Searching …"));
   try {
-    const asked = { k: 10, ...given };
+    const asked = { k: 10, a: other, b: active, ...given };
     const found = await ask("/api/compare", { ...asked, view: "page" });
     fill(results, h("p", { class: "summary" }, `${found.shared} of ${Math.max(found.a.found.hits.length, found.b.found.hits.length)} hits are on both sides`),
       h("div", { class: "columns" }, side(found.a, asked), side(found.b, asked)));

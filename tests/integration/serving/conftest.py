@@ -18,6 +18,7 @@ from pgembed.corpus.lexicon import complete_lexicon
 from pgembed.db.connection import connect
 from pgembed.db.embedded import EmbeddedServer
 from pgembed.db.migrations import upgrade
+from pgembed.db.sql import query
 from pgembed.mining.pairs import find_pairs
 from pgembed.mining.triplets import refresh_triplets
 from pgembed.serving.app import make_app
@@ -58,7 +59,9 @@ def served(server_conninfo: str, tiny_encoder: Path, other_encoder: Path) -> Ite
             ids = add_chunks(conn, [*corpus(count=120), hostile])
             conn.execute("UPDATE pgembed.code_chunks SET symbol = 'f' || id")
             conn.execute("UPDATE pgembed.code_chunks SET symbol = %s WHERE id = %s", (MARKUP, ids[hostile.sha256]))
-            complete_lexicon(conn)
+            with conn.transaction():
+                complete_lexicon(conn)
+                conn.execute(query("refresh_lexical_statistics"))
             find_pairs(conn, min_jaccard=0.4)
             refresh_triplets(conn)
             generations = [reindex(url, encoder).generation_id for encoder in (other_encoder, tiny_encoder)]
@@ -113,6 +116,15 @@ def running(served: Served) -> Iterator[Running]:
             wait_until(lambda: client.get("/api/status").json()["model"] == "warm")
         yield found
         assert found.stop() == 0
+
+
+@pytest.fixture
+def searchable(conn: psycopg.Connection, database_url: str, tiny_encoder: Path) -> psycopg.Connection:
+    """The test's connection, to a database of its own: six chunks with an active generation."""
+    words = ["open", "socket", "read", "line", "close", "file"]
+    add_chunks(conn, [Chunk(frozenset(words[n:]), body=f"def f{n}():\n    return {words[n:]}") for n in range(6)])
+    reindex(database_url, tiny_encoder, activate=True)
+    return conn
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def test_two_processes_come_to_what_one_does_and_write_it_once(
     alone = train(validated, OPTIONS, base=tiny_model)
     command = (*COMMAND, "--fresh", "--base", str(tiny_model), "--dsn", database_url)
     process = launched(*command, "--device", "cpu", home=home)
-    stdout, stderr = process.communicate(timeout=180)
+    stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
     together = TrainingResult(**json.loads(stdout))  # one document: the other process prints nothing
     assert together.run_id != alone.run_id
@@ -100,15 +100,14 @@ def test_two_processes_come_to_what_one_does_and_write_it_once(
 def test_a_killed_process_ends_the_others_and_one_alone_goes_on(
     validated: psycopg.Connection, database_url: str, home: Path, tiny_model: Path
 ) -> None:
-    from test_distributed import start
+    from test_distributed import started
 
     straight = train(validated, replace(OPTIONS, checkpoint_every=3), base=tiny_model)
     validated.execute("UPDATE pgembed.training_runs SET view = 'elsewhere'")
     command = (*COMMAND, "--checkpoint-every", "3", "--base", str(tiny_model), "--dsn", database_url)
-    first, second = start(_KILLED, *command, PGEMBED_HOME=str(home))
-    told = first.communicate(timeout=120)[1]  # far less than the time that a silent process is given
-    assert second.wait(timeout=10) == -signal.SIGKILL
-    assert second.communicate() == ("", "")
+    with started(_KILLED, *command, PGEMBED_HOME=str(home)) as (first, second):
+        told = first.communicate(timeout=240)[1]  # less than the time that a silent process is given
+        assert second.wait(timeout=10) == -signal.SIGKILL
     assert first.returncode == 1
     assert "Another process of this run ended" in told
     (found,) = validated.execute("SELECT state, error FROM pgembed.training_runs WHERE view <> 'elsewhere'").fetchall()
@@ -131,7 +130,7 @@ def test_ctrl_c_ends_all_processes(
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     assert process.returncode != 0
     with pytest.raises(ProcessLookupError):  # nothing of the group is left
         os.killpg(process.pid, 0)

@@ -45,15 +45,18 @@ def code_lengths() -> list[int]:
     return [len(ids) for ids in tokenizer.encode(texts)]
 
 
-@given(data=st.data(), count=st.integers(64, 512), budget=st.sampled_from([512, 2048, 65_536]))
+@given(seed=st.integers(0, 10**6), count=st.integers(64, 512), budget=st.sampled_from([512, 2048, 65_536]))
 def test_of_real_code_little_is_padding_and_batches_are_few(
-    code_lengths: list[int], data: st.DataObject, count: int, budget: int
+    code_lengths: list[int], seed: int, count: int, budget: int
 ) -> None:
-    """A tenth at most by construction; this says that it is not bought by batches of one text."""
-    lengths = data.draw(st.randoms(use_true_random=False)).sample(code_lengths, min(count, len(code_lengths)))
+    """A tenth at most by construction; this says that it is not bought by batches of one text.
+
+    At the budget of a CPU it is the budget that ends most batches, and less is padding.
+    """
+    lengths = np.random.default_rng(seed).choice(code_lengths, count).tolist()
     batches = list(length_batches(lengths, token_budget=budget))
     padded = sum(len(batch) * max(lengths[n] for n in batch) for batch in batches)
-    assert 1 - sum(lengths) / padded < 0.08
+    assert 1 - sum(lengths) / padded < (0.06 if budget == 512 and count >= 256 else MOST_PADDING)
     # what fills the budget, and beside that as many batches as a tenth needs from the longest to the shortest
     assert len(batches) <= 2 * sum(lengths) / budget + 40
     in_the_order_given = sum(64 * max(lengths[n : n + 64]) for n in range(0, len(lengths), 64))

@@ -4,6 +4,8 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,14 +40,16 @@ CASES: dict[str, tuple[dict[str, object], int]] = {
 _WORKER = """
 import sys
 sys.path[:0] = eval(sys.argv[3])
+from dataclasses import replace
 from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from test_distributed import CASES, gradients, prepared
 from pgembed.training.distributed import joined
 torch.use_deterministic_algorithms(True)
-for shards in (False, True):
-    with joined("cpu", shards=shards, timeout_s=60) as among:
+with joined("cpu", timeout_s=150) as all_alike:
+    for shards in (False, True):
+        among = replace(all_alike, shards=shards)
         model, encode = prepared(Path(sys.argv[1]), among)
         for name in CASES:
             found = gradients(model, encode, name, among)
@@ -72,13 +76,14 @@ def gradients(model: EncoderModel, encode: TextEncoder, name: str, among: Proces
     return {**found, "value": torch.tensor([value.loss, value.zero_share, *spread], dtype=torch.float64)}
 
 
-def start(script: str, *arguments: str, size: int = 2, **environment: str) -> list[subprocess.Popen[str]]:
+@contextmanager
+def started(script: str, *arguments: str, size: int = 2, **environment: str) -> Iterator[list[subprocess.Popen[str]]]:
     """Start the processes of a run as torchrun would, without an agent that ends the others when one is gone."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     told = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    return [
+    processes = [
         subprocess.Popen(
             [sys.executable, "-c", script, *arguments],
             env={**os.environ, **told, **environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
@@ -86,16 +91,23 @@ def start(script: str, *arguments: str, size: int = 2, **environment: str) -> li
         )
         for rank in range(size)
     ]  # fmt: skip
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
 
 
 @pytest.fixture(scope="module")
 def outcomes(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of what both processes got for every case, with whole and with divided weights."""
     place = tmp_path_factory.mktemp("outcomes")
-    tests = Path(__file__).parents[2]
-    for process in start(_WORKER, str(tiny_model), str(place), repr([str(Path(__file__).parent), str(tests)])):
-        told = process.communicate(timeout=180)
-        assert process.returncode == 0, told[1]
+    paths = repr([str(Path(__file__).parent), str(Path(__file__).parents[2])])
+    with started(_WORKER, str(tiny_model), str(place), paths) as processes:
+        for process in processes:
+            told = process.communicate(timeout=300)
+            assert process.returncode == 0, told[1]
     return place
 
 
