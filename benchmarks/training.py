@@ -72,6 +72,7 @@ def _compare(told: dict[str, Any], rounds: int) -> None:
         for who in ("ours", "theirs") if number % 2 else ("theirs", "ours"):
             runs[who].append(_run({**told, "who": who}))
     rate = {who: statistics.median(run["rate"] for run in found) for who, found in runs.items()}
+    own = {who: statistics.median(run["cpu_rate"] for run in found) for who, found in runs.items()}
     memory = {who: statistics.median(run["peak_mb"] for run in found) for who, found in runs.items()}
     ratios = [ours["rate"] / theirs["rate"] for ours, theirs in zip(runs["ours"], runs["theirs"], strict=True)]
     losses = [found[0]["losses"] for found in runs.values()]
@@ -79,8 +80,9 @@ def _compare(told: dict[str, Any], rounds: int) -> None:
     print(
         f"{told['precision']} {told['loss']:9} batch {told['batch']}, {told['max_tokens']} tokens: "
         f"ours {rate['ours']:.1f}, theirs {rate['theirs']:.1f} triplets/s, ratio {rate['ours'] / rate['theirs']:.2f} "
-        f"(of the rounds {', '.join(f'{ratio:.2f}' for ratio in ratios)}); peak memory {memory['ours']:,.0f} and "
-        f"{memory['theirs']:,.0f} MB; loss of the first step {losses[0][0]:.5f} and {losses[1][0]:.5f}, of the last "
+        f"(of the rounds {', '.join(f'{ratio:.2f}' for ratio in ratios)}); a second of processor time "
+        f"{own['ours']:.2f} and {own['theirs']:.2f}, ratio {own['ours'] / own['theirs']:.2f}; "
+        f"peak memory {memory['ours']:,.0f} and {memory['theirs']:,.0f} MB; loss of the first step {losses[0][0]:.5f} and {losses[1][0]:.5f}, of the last "
         f"{losses[0][-1]:.5f} and {losses[1][-1]:.5f}, furthest apart {furthest:.1e}; load {os.getloadavg()[0]:.1f}",
         flush=True,
     )
@@ -101,16 +103,26 @@ def _work(told: dict[str, Any]) -> dict[str, Any]:
     triplets = json.loads((Path(told["place"]) / "triplets.json").read_text(encoding="utf-8"))
     found = _ours(told, triplets) if told["who"] == "ours" else _theirs(told, triplets)
     stamps = found.pop("stamps")
-    seconds = stamps[-1] - stamps[told["warm"] - 1]
-    rate = told["batch"] * (told["steps"] - told["warm"]) / seconds
-    return {**found, "rate": rate, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    seconds, processor = (end - begin for begin, end in zip(stamps[told["warm"] - 1], stamps[-1], strict=True))
+    triplets_timed = told["batch"] * (told["steps"] - told["warm"])
+    return {
+        **found,
+        "rate": triplets_timed / seconds,
+        "cpu_rate": triplets_timed / processor,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def _now() -> tuple[float, float]:
+    """Return the time, and the processor's time of all of this process's threads: what others do is not in it."""
+    return time.perf_counter(), time.process_time()
 
 
 class _Stamps:
     """Progress that notes when each step is done."""
 
     def __init__(self) -> None:
-        self.times: list[float] = []
+        self.times: list[tuple[float, float]] = []
 
     def say(self, text: str) -> None: ...
 
@@ -118,7 +130,7 @@ class _Stamps:
 
     def advance(self, amount: int = 1) -> None:
         if amount:  # 0: a run says where it begins
-            self.times.append(time.perf_counter())
+            self.times.append(_now())
 
     @contextmanager
     def task(self, *_: object) -> Iterator["_Stamps"]:
@@ -191,12 +203,12 @@ def _theirs(told: dict[str, Any], triplets: Triplets) -> dict[str, Any]:
     no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     model = SentenceTransformer(_weights(told["model"]), device="cpu", config_kwargs=no_dropout)
     model.max_seq_length = told["max_tokens"]
-    stamps: list[float] = []
+    stamps: list[tuple[float, float]] = []
     losses: list[float] = []
 
     class Callback(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, *_: object, **__: object) -> None:
-            stamps.append(time.perf_counter())
+            stamps.append(_now())
 
     if told["loss"] == "triplet":
         loss = TripletLoss(model, distance_metric=TripletDistanceMetric.COSINE, triplet_margin=MARGIN)

@@ -67,15 +67,13 @@ def show_index(name: str, generation_id: int, evaluations: "Sequence[Evaluation]
     """Print what searches through a generation's index find and take."""
     for evaluation in evaluations:
         if measured := evaluation.of_index(generation_id):
-            console.print(
-                printable(
-                    f"Index of {name}, {evaluation.dataset}: recall@{measured['k']:.0f} "
-                    f"{measured['recall']:.3f} against exact search, "
-                    f"{measured['p50_ms']:.1f} ms median, {measured['p95_ms']:.1f} ms p95 ({measured['queries']:,.0f} queries, {measured['rows']:,.0f} vectors, effort "
-                    f"{measured['effort']:.0f}, warm cache, without embedding the text)."
-                ),
-                markup=False,
+            said = (
+                f"Index of {name}, {evaluation.dataset}: recall@{measured['k']:.0f} {measured['recall']:.3f} against "
+                f"exact search, {measured['p50_ms']:.1f} ms median, {measured['p95_ms']:.1f} ms p95 "
+                f"({measured['queries']:,.0f} queries, {measured['rows']:,.0f} vectors, effort "
+                f"{measured['effort']:.0f}, warm cache, without embedding the text)."
             )
+            console.print(printable(said), markup=False)
 
 
 def verdict(comparisons: "Sequence[Comparison]", baseline: str, candidate: str) -> str:

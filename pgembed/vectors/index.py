@@ -228,7 +228,7 @@ def _store_curve(conn: Connection, generation_id: int, measured: dict[int, float
     curve = [[effort, recall] for effort, recall in sorted(measured.items())]
     calibration = {"k": CALIBRATION_K, "queries": queries, "target": target, "recall": curve}
     conn.execute(
-        query("note_generation_metrics"), {"id": generation_id, "metrics": Jsonb({"calibration": calibration})}
+        query("note_generation_metrics"), {"id": generation_id, "metrics": Jsonb({"calibration_curve": calibration})}
     )
 
 

@@ -141,7 +141,7 @@ SELECT l.run_id, l.view, l.filters, l.seed, l.data_fingerprint, l.base, l.base_f
 SELECT name, fingerprint, licence FROM pgembed.encoders WHERE id = %(id)s;
 
 -- name: report_generation
-SELECT id, state, index_method, lists, probes, index_recall, row_count, metrics -> 'calibration' AS calibration
+SELECT id, state, index_method, lists, probes, index_recall, row_count, metrics -> 'calibration_curve' AS calibration
   FROM pgembed.generations
  WHERE id = %(id)s;
 

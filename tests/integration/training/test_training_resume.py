@@ -218,7 +218,7 @@ def test_a_broken_checkpoint_and_other_threads_are_said(
     path.write_text(json.dumps({**stored, "machine": {**stored["machine"], "threads": 77, "processes": 2}}))
     progress = Interrupting(0)
     train(triplets, PLAIN, base=tiny_model, progress=progress)
-    assert any("It ran with 77 threads, 2 processes and goes on with" in line for line in progress.said)
+    assert any("It ran with 2 processes, 77 threads and goes on with" in line for line in progress.said)
 
 
 def test_tensorboard_has_each_step_once_however_often_it_is_interrupted(
