@@ -27,7 +27,7 @@ def cluster() -> Iterator[Any]:
     try:
         found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         ray.init(address=found.address, logging_level="error", log_to_driver=False, namespace="pgembed")
-    except Exception as error:  # whatever Ray misses here: shared memory, ports
+    except Exception as error:  # noqa: BLE001 - whatever Ray misses here: shared memory, ports
         pytest.skip(f"no Ray cluster can be started on this machine: {error}")
     try:
         yield found
