@@ -82,7 +82,8 @@ def _compare(told: dict[str, Any], rounds: int) -> None:
         f"ours {rate['ours']:.1f}, theirs {rate['theirs']:.1f} triplets/s, ratio {rate['ours'] / rate['theirs']:.2f} "
         f"(of the rounds {', '.join(f'{ratio:.2f}' for ratio in ratios)}); a second of processor time "
         f"{own['ours']:.2f} and {own['theirs']:.2f}, ratio {own['ours'] / own['theirs']:.2f}; "
-        f"peak memory {memory['ours']:,.0f} and {memory['theirs']:,.0f} MB; loss of the first step {losses[0][0]:.5f} and {losses[1][0]:.5f}, of the last "
+        f"peak memory {memory['ours']:,.0f} and {memory['theirs']:,.0f} MB; "
+        f"loss of the first step {losses[0][0]:.5f} and {losses[1][0]:.5f}, of the last "
         f"{losses[0][-1]:.5f} and {losses[1][-1]:.5f}, furthest apart {furthest:.1e}; load {os.getloadavg()[0]:.1f}",
         flush=True,
     )

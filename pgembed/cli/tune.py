@@ -29,7 +29,7 @@ def tune(
     ] = 20,
     minutes: Annotated[
         float | None,
-        typer.Option("--minutes", min=0.01, help="Begin no trial after so long; by itself: no other limit."),
+        typer.Option("--minutes", min=0.01, help="Begin no trial after so long; --trials holds as well."),
     ] = None,
     study: Annotated[str, typer.Option("--study", help="Name: the same again goes on with it.")] = "pgembed",
     base: Annotated[str, typer.Option("--base", metavar="NAME|FOLDER", help="What to start from.")] = "minilm",
