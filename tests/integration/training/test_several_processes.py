@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from fixtures_processes import started
 from safetensors.torch import load_file
 
 from pgembed.training.loop import train
@@ -100,8 +101,6 @@ def test_two_processes_come_to_what_one_does_and_write_it_once(
 def test_a_killed_process_ends_the_others_and_one_alone_goes_on(
     validated: psycopg.Connection, database_url: str, home: Path, tiny_model: Path
 ) -> None:
-    from test_distributed import started
-
     straight = train(validated, replace(OPTIONS, checkpoint_every=3), base=tiny_model)
     validated.execute("UPDATE pgembed.training_runs SET view = 'elsewhere'")
     command = (*COMMAND, "--checkpoint-every", "3", "--base", str(tiny_model), "--dsn", database_url)

@@ -186,6 +186,6 @@ def test_a_report_that_cannot_be_written_says_why(tmp_path: Path) -> None:
     subjects: Any = _subjects(dataset)[:1]
     with pytest.raises(EvaluationError, match="No such file"):
         write_report(tmp_path / "nowhere" / "report.html", [dataset], subjects, [])
-    half = replace(dataset, queries=dict.fromkeys(dataset.queries, "half � a pair"))
+    half = replace(dataset, queries=dict.fromkeys(dataset.queries, f"half {chr(0xD800)} a pair"))
     write_report(tmp_path / "report.html", [half], subjects, [])
     assert "half \\ud800 a pair" in (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -1,15 +1,10 @@
 """Two processes with gloo, in float64: the gradient of every loss is the one of a single process."""
 
-import os
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from fixtures_processes import started
 from safetensors.torch import load_file
 from test_gradient import BATCH
 
@@ -43,6 +38,7 @@ sys.path[:0] = eval(sys.argv[3])
 from dataclasses import replace
 from pathlib import Path
 import torch
+from fixtures_processes import started
 from safetensors.torch import save_file
 from test_distributed import CASES, gradients, prepared
 from pgembed.training.distributed import joined
@@ -74,29 +70,6 @@ def gradients(model: EncoderModel, encode: TextEncoder, name: str, among: Proces
     found = {name: whole(p.grad) for name, p in trainable(model).items() if p.grad is not None}
     spread = [-2.0 if part is None else part for part in (value.spread.mean_cosine, value.spread.deviation)]
     return {**found, "value": torch.tensor([value.loss, value.zero_share, *spread], dtype=torch.float64)}
-
-
-@contextmanager
-def started(script: str, *arguments: str, size: int = 2, **environment: str) -> Iterator[list[subprocess.Popen[str]]]:
-    """Start the processes of a run as torchrun would, without an agent that ends the others when one is gone."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    told = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, *arguments],
-            env={**os.environ, **told, **environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for rank in range(size)
-    ]  # fmt: skip
-    try:
-        yield processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
 
 
 @pytest.fixture(scope="module")
