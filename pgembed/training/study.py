@@ -103,10 +103,12 @@ def next_trial(conn: psycopg.Connection, study: "Study", *, most: int, seed: int
     with _one_at_a_time(conn):
         _revive(conn, study)
         trial = None
-        if len(finished(study)) + len(_at_work(study)) < most:
+        # of one reading: a trial that ends between two would be counted in neither
+        trials = study.get_trials(deepcopy=False)
+        if sum(trial.state.name == "RUNNING" or _is_finished(trial) for trial in trials) < most:
             # another seed each time: a process that begins anew with the same one would propose the same again
             study.sampler = TPESampler(
-                seed=seed + 1000 * len(study.get_trials(deepcopy=False)),
+                seed=seed + 1000 * len(trials),
                 n_startup_trials=_TRIALS_TO_LEARN_FROM,
                 constant_liar=True,
             )
@@ -121,11 +123,11 @@ def next_trial(conn: psycopg.Connection, study: "Study", *, most: int, seed: int
 
 def finished(study: "Study") -> list["FrozenTrial"]:
     """Return the trials that came to an end: with a score, given up, or with options that cannot be trained with."""
-    return [
-        trial
-        for trial in study.get_trials(deepcopy=False)
-        if trial.state.name in ("COMPLETE", "PRUNED") or "error" in trial.user_attrs
-    ]
+    return [trial for trial in study.get_trials(deepcopy=False) if _is_finished(trial)]
+
+
+def _is_finished(trial: "FrozenTrial") -> bool:
+    return trial.state.name in ("COMPLETE", "PRUNED") or "error" in trial.user_attrs
 
 
 def importance(study: "Study") -> dict[str, float]:

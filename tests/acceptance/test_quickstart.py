@@ -201,6 +201,6 @@ def test_wrong_paths_are_wrong_usage_and_an_empty_folder_is_an_error(
     assert empty.returncode == 1
     unknown = start(database_url, "--base", "nosuch")
     out, err = unknown.communicate()
-    assert "'nosuch' is neither a preset" in err
+    assert "'nosuch' is neither an encoder known by name" in err
     assert unknown.returncode == 1
     assert "ingest" not in out

@@ -91,7 +91,11 @@ def test_the_command_follows_an_ingest_and_ends_by_ctrl_c(
         _until(lambda: _rows(conn) > 10)
     finally:
         process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    try:
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
     assert out.count("Generation 1:") >= 2
     assert pgembed("reindex", "--watch", "--fresh", "--dsn", database_url).code == 2
 
