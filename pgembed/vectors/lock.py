@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from pgembed.db.sql import query
 from pgembed.errors import GenerationError
@@ -99,7 +100,8 @@ def _try(conn: Connection, name: str, encoder_id: int) -> bool:
 
 
 def _let_go(conn: Connection, name: str, **key: int) -> None:
-    if not conn.closed and not conn.broken:
+    # a session that an interrupt has left in the middle of a statement takes no other; it ends, and its locks with it
+    if not (conn.closed or conn.broken or conn.info.transaction_status == TransactionStatus.ACTIVE):
         conn.execute(query(name), key)
 
 

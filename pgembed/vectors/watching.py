@@ -43,6 +43,8 @@ def watch(
                     failures, ran = 0, True
                     _wait(conn, look_s)
         except (psycopg.OperationalError, DatabaseError) as error:
+            if _is_interrupt(error):
+                raise KeyboardInterrupt from error
             if not ran:
                 raise
             pause = _BACK_OFF_S[min(failures, len(_BACK_OFF_S) - 1)]
@@ -56,3 +58,12 @@ def _wait(conn: psycopg.Connection[Any], look_s: float) -> None:
     heard = list(conn.notifies(timeout=look_s, stop_after=1))
     while heard:
         heard = list(conn.notifies(timeout=SETTLE_S, stop_after=1))
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Tell whether Ctrl-C is at the bottom of an error: it may come in the middle of a statement."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__context__
+    return False
