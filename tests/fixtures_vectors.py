@@ -153,6 +153,19 @@ def add_code(conn: psycopg.Connection, code: Iterable[Code | str]) -> list[int]:
     return ids
 
 
+def numbered_texts(count: int, start: int = 0) -> list[str]:
+    """Return texts of seven topics, no two alike."""
+    return [f"topic{n % 7} code {n}" for n in range(start, start + count)]
+
+
+def rows_so_far(conn: psycopg.Connection) -> int:
+    """Return how many vectors generation 1 has; 0 where its table is not there yet."""
+    if conn.execute("SELECT to_regclass('pgembed.code_embeddings_1')").fetchone() == (None,):
+        return 0
+    row = conn.execute("SELECT count(*) FROM pgembed.code_embeddings_1").fetchone()
+    return 0 if row is None else int(row[0])
+
+
 def stored_vectors(conn: psycopg.Connection, generation_id: int) -> dict[int, npt.NDArray[np.float32]]:
     """Read a generation's vectors by a plain SELECT; fails where a chunk has two."""
     rows = conn.execute(

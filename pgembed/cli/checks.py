@@ -1,7 +1,7 @@
 """What `pgembed doctor` looks at: the engines, the server, the schema, and what is in it."""
 
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +37,10 @@ def check_all(dsn: str | None, *, fix: bool = False) -> tuple[list[Problem], lis
     return problems, fixed
 
 
-def _installed(distribution: str) -> bool:
-    try:
-        version(distribution)
-    except PackageNotFoundError:
-        return False
-    return True
-
-
 def _engines() -> Iterator[Problem]:
-    plain, gpu = _installed("onnxruntime"), _installed("onnxruntime-gpu")
+    from pgembed.encoders.session import is_installed
+
+    plain, gpu = is_installed("onnxruntime"), is_installed("onnxruntime-gpu")
     if plain and gpu:
         yield Problem(
             "onnxruntime and onnxruntime-gpu are both installed; they overwrite each other's files.",
@@ -94,7 +88,9 @@ def _contents(conn: Connection) -> Iterator[Problem]:
             f"The table pgembed.{name} belongs to no generation.", "pgembed generations prune", _drop_leftovers
         )
     for name, *_ in conn.execute(query("doctor_stale_statistics")).fetchall():
-        yield Problem(f"The table pgembed.{name} was never analysed.", f"ANALYZE pgembed.{name};", _Analyze(name))
+        yield Problem(
+            f"The table pgembed.{name} was never analysed.", f"ANALYZE pgembed.{name};", partial(_analyze, name)
+        )
     orphans = conn.execute(query("doctor_orphan_pairs")).fetchone()
     if orphans is not None and orphans[0]:
         yield Problem(
@@ -126,6 +122,7 @@ def _active_model(conn: Connection) -> Iterator[Problem]:
     """The model of the active generation: there, as it was exported, and able to run where it should."""
     from pgembed.db.sql import query
     from pgembed.encoders.artefact import load_manifest
+    from pgembed.encoders.session import is_installed
     from pgembed.errors import EncoderError
 
     active = conn.execute(query("doctor_active_artefact")).fetchone()
@@ -151,7 +148,7 @@ def _active_model(conn: Connection) -> Iterator[Problem]:
             f"{place} holds another model than the one that filled the active generation {generation_id}.",
             "Export that encoder again to this folder, or reindex with the one that is there: pgembed reindex --help",
         )
-    elif _installed("onnxruntime-gpu"):
+    elif is_installed("onnxruntime-gpu"):
         yield from _gpu(Path(place))
 
 
@@ -166,16 +163,12 @@ def _gpu(artefact: Path) -> Iterator[Problem]:
         yield Problem(f"onnxruntime-gpu is installed, but does not run on a GPU: {error.message}", error.remedy or "")
 
 
-class _Analyze:
-    def __init__(self, table: str) -> None:
-        self.table = table
+def _analyze(table: str, conn: Connection) -> None:
+    from psycopg import sql
 
-    def __call__(self, conn: Connection) -> None:
-        from psycopg import sql
+    from pgembed.db.sql import query
 
-        from pgembed.db.sql import query
-
-        conn.execute(sql.SQL(query("doctor_analyze")).format(table=sql.Identifier("pgembed", self.table)))
+    conn.execute(sql.SQL(query("doctor_analyze")).format(table=sql.Identifier("pgembed", table)))
 
 
 def _drop_leftovers(conn: Connection) -> None:

@@ -71,7 +71,7 @@ def import_onnxruntime() -> Any:
         EncoderError: both builds of it are installed.
         MissingExtra: neither is.
     """
-    installed = [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)]
+    installed = [name for name in ("onnxruntime", "onnxruntime-gpu") if is_installed(name)]
     if len(installed) == 2:
         raise EncoderError(
             "onnxruntime and onnxruntime-gpu are both installed; they overwrite each other's files, "
@@ -86,7 +86,8 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _installed(distribution: str) -> bool:
+def is_installed(distribution: str) -> bool:
+    """Tell whether a distribution is there, without importing it."""
     try:
         version(distribution)
     except PackageNotFoundError:

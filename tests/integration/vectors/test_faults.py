@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import psycopg
 import pytest
-from fixtures_vectors import add_code, stored_vectors
+from fixtures_vectors import add_code, numbered_texts, stored_vectors
 
 from pgembed.db.connection import connect
 from pgembed.db.embedded import EmbeddedServer
@@ -40,10 +40,6 @@ from pgembed.vectors.reindex import reindex
 result = reindex(sys.argv[1], Path(sys.argv[2]), batch=8)
 print(result.state)
 """
-
-
-def _texts(count: int, start: int = 0) -> list[str]:
-    return [f"topic{n % 7} code {n}" for n in range(start, start + count)]
 
 
 def _worker(dsn: str, artefact: Path) -> "subprocess.Popen[str]":
@@ -74,12 +70,12 @@ def test_killed_at_random_moments_while_chunks_come_and_go(
     conn: psycopg.Connection, database_url: str, tiny_encoder: Path
 ) -> None:
     luck = random.Random(20261125)  # noqa: S311 - chance, not secrecy
-    ids = add_code(conn, _texts(CHUNKS))
+    ids = add_code(conn, numbered_texts(CHUNKS))
     for kill in range(KILLS):
         worker = _worker(database_url, tiny_encoder)
         # from before the first row to the building of the index
         time.sleep(luck.uniform(0.8, 3.5))
-        ids += add_code(conn, _texts(5, start=CHUNKS + 5 * kill))
+        ids += add_code(conn, numbered_texts(5, start=CHUNKS + 5 * kill))
         conn.execute("DELETE FROM pgembed.code_chunks WHERE id = ANY (%s)", (luck.sample(ids, 3),))
         with contextlib.suppress(ProcessLookupError):
             worker.send_signal(signal.SIGKILL)
@@ -103,7 +99,7 @@ def test_the_server_is_killed_in_the_middle(server: EmbeddedServer, tiny_encoder
     dsn = server.start()
     upgrade(dsn)
     with connect(dsn, vectors=True) as conn:
-        add_code(conn, _texts(CHUNKS))
+        add_code(conn, numbered_texts(CHUNKS))
     worker = _worker(dsn, tiny_encoder)
     with connect(dsn, vectors=True) as conn:
         while conn.execute("SELECT to_regclass('pgembed.code_embeddings_1')").fetchone() == (None,):
@@ -130,7 +126,7 @@ def test_the_servers_disk_is_full(server: EmbeddedServer, tiny_encoder: Path) ->
     dsn = server.start()
     upgrade(dsn)
     with connect(dsn, vectors=True) as conn:
-        add_code(conn, _texts(chunks))
+        add_code(conn, numbered_texts(chunks))
         conn.execute("CHECKPOINT")
     server.stop()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
-from fixtures_vectors import MadeUpEncoder, add_code, assert_complete, stored_vectors
+from fixtures_vectors import MadeUpEncoder, add_code, assert_complete, numbered_texts, stored_vectors
 
 from pgembed.db.connection import connect
 from pgembed.db.migrations import upgrade
@@ -22,10 +22,6 @@ from pgembed.vectors.generations import active_id, get_generation
 from pgembed.vectors.index import METHODS
 from pgembed.vectors.reindex import reindex, reindex_with
 from pgembed.vectors.search import search
-
-
-def _texts(count: int, start: int = 0) -> list[str]:
-    return [f"topic{n % 7} code {n}" for n in range(start, start + count)]
 
 
 def _rejected(conn: psycopg.Connection) -> dict[int, str]:
@@ -41,11 +37,11 @@ def _delete(conn: psycopg.Connection, ids: Iterable[int]) -> None:
 def test_every_chunk_gets_its_own_vector_once(
     conn: psycopg.Connection, database_url: str, encoder: MadeUpEncoder, batch: int
 ) -> None:
-    add_code(conn, _texts(50))
+    add_code(conn, numbered_texts(50))
     result = reindex_with(database_url, encoder, batch=batch)
     assert (result.kind, result.state, result.rows, result.embedded, result.rejected) == ("new", "ready", 50, 50, 0)
     assert_complete(conn, result.generation_id, encoder)
-    assert sorted(encoder.asked) == sorted(_texts(50))
+    assert sorted(encoder.asked) == sorted(numbered_texts(50))
     again = reindex_with(database_url, encoder, batch=batch)
     assert (again.generation_id, again.kind, again.embedded) == (result.generation_id, "incremental", 0)
     assert len(encoder.asked) == 50
@@ -58,10 +54,10 @@ def test_pgvector_may_stand_in_any_schema(empty_database_url: str, encoder: Made
         admin.execute('CREATE EXTENSION vector SCHEMA "Odd Extensions"')
     upgrade(empty_database_url)
     with connect(empty_database_url, vectors=True) as conn:
-        add_code(conn, _texts(20))
+        add_code(conn, numbered_texts(20))
         result = reindex_with(empty_database_url, encoder, activate=True)
         assert (result.state, result.rows) == ("active", 20)
-        assert search(conn, encoder, _texts(1)[0], k=1)
+        assert search(conn, encoder, numbered_texts(1)[0], k=1)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -69,7 +65,7 @@ def test_pgvector_may_stand_in_any_schema(empty_database_url: str, encoder: Made
 def test_the_smallest_tables_are_indexed_and_calibrated_too(
     conn: psycopg.Connection, database_url: str, encoder: MadeUpEncoder, method: str, count: int
 ) -> None:
-    add_code(conn, _texts(count))
+    add_code(conn, numbered_texts(count))
     result = reindex_with(database_url, encoder, index_method=method, activate=True)
     assert (result.state, result.rows, result.lists) == ("active", count, 1)
     assert result.index_recall is not None
@@ -105,7 +101,7 @@ reindex(sys.argv[1], Path(sys.argv[2]), batch=16, progress=Killer())
 def test_killed_at_any_moment_and_run_again_ends_with_one_row_for_each_live_chunk(
     conn: psycopg.Connection, database_url: str, tiny_encoder: Path, moment: str
 ) -> None:
-    ids = add_code(conn, _texts(150))
+    ids = add_code(conn, numbered_texts(150))
     run = subprocess.run(
         [sys.executable, "-c", KILLED, database_url, str(tiny_encoder), moment],
         capture_output=True, text=True, check=False,
@@ -114,7 +110,7 @@ def test_killed_at_any_moment_and_run_again_ends_with_one_row_for_each_live_chun
     before = len(stored_vectors(conn, 1))
     assert 32 <= before < 80 if moment == "Embedding" else before == 150
     assert get_generation(conn, 1).state == ("filling" if moment == "Embedding" else "indexing")
-    add_code(conn, _texts(5, start=150))
+    add_code(conn, numbered_texts(5, start=150))
     _delete(conn, [ids[0], ids[149]])
     result = reindex(database_url, tiny_encoder, batch=16)
     assert (result.generation_id, result.kind, result.state, result.rows) == (1, "resumed", "ready", 153)
@@ -131,7 +127,7 @@ def test_killed_at_any_moment_and_run_again_ends_with_one_row_for_each_live_chun
 def test_interrupted_by_the_keyboard_it_says_so_keeps_what_it_has_and_goes_on(
     conn: psycopg.Connection, database_url: str, tiny_encoder: Path
 ) -> None:
-    add_code(conn, _texts(3000))
+    add_code(conn, numbered_texts(3000))
     command = [sys.executable, "-m", "pgembed", "reindex", "--artefact", str(tiny_encoder), "--dsn", database_url]
     process = subprocess.Popen([*command, "--batch", "4"], stderr=subprocess.PIPE, text=True)
     while process.poll() is None:
@@ -156,7 +152,7 @@ def test_interrupted_by_the_keyboard_it_says_so_keeps_what_it_has_and_goes_on(
 def test_chunks_that_arrive_while_it_runs_are_embedded_too(
     conn: psycopg.Connection, database_url: str, encoder: MadeUpEncoder
 ) -> None:
-    add_code(conn, _texts(30))
+    add_code(conn, numbered_texts(30))
     arriving = iter(range(100, 103))
 
     def arrive() -> None:
@@ -173,7 +169,7 @@ def test_chunks_that_arrive_while_it_runs_are_embedded_too(
 def test_a_run_ends_though_chunks_arrive_without_end_and_the_next_one_takes_the_rest(
     conn: psycopg.Connection, database_url: str, encoder: MadeUpEncoder
 ) -> None:
-    add_code(conn, _texts(10))
+    add_code(conn, numbered_texts(10))
 
     def arrive() -> None:
         add_code(conn, [f"late code {len(encoder.asked)}"])
@@ -191,7 +187,7 @@ def test_a_run_ends_though_chunks_arrive_without_end_and_the_next_one_takes_the_
 def test_chunks_that_are_deleted_while_it_runs_leave_no_vector(
     conn: psycopg.Connection, database_url: str, encoder: MadeUpEncoder, batch: int
 ) -> None:
-    ids = add_code(conn, _texts(40))
+    ids = add_code(conn, numbered_texts(40))
     doomed = iter([
         [ids[3], ids[25]],  # being embedded, and not read yet
         [*ids[batch : 2 * batch]],  # all of the batch that is being embedded
@@ -210,7 +206,7 @@ def test_chunks_that_are_deleted_while_it_runs_leave_no_vector(
 def test_a_chunk_that_another_session_is_deleting_is_neither_waited_for_nor_lost(
     conn: psycopg.Connection, database_url: str, encoder: MadeUpEncoder, outcome: str
 ) -> None:
-    ids = add_code(conn, _texts(40))
+    ids = add_code(conn, numbered_texts(40))
     batches = iter(range(100))
     with connect(database_url) as other:
 
@@ -232,7 +228,9 @@ def test_a_chunk_that_another_session_is_deleting_is_neither_waited_for_nor_lost
 def test_unusable_vectors_are_rejected_with_their_reason_and_the_rest_goes_on(
     conn: psycopg.Connection, database_url: str, encoder: MadeUpEncoder, batch: int
 ) -> None:
-    ids = add_code(conn, [*_texts(20), "a nan", "an inf", "a minus", "a zero", "a huge", *_texts(5, start=20)])
+    ids = add_code(
+        conn, [*numbered_texts(20), "a nan", "an inf", "a minus", "a zero", "a huge", *numbered_texts(5, start=20)]
+    )
     encoder.bad = {"nan": np.nan, "inf": np.inf, "minus": -np.inf, "zero": 0.0, "huge": 1e6}
     # the queries of the calibration are made of chunks, so that some of them get no vector either
     result = reindex_with(database_url, encoder, batch=batch, activate=True)
@@ -252,7 +250,7 @@ def test_unusable_vectors_are_rejected_with_their_reason_and_the_rest_goes_on(
 def test_a_wholly_broken_encoder_fails_the_generation_and_the_next_run_starts_anew(
     conn: psycopg.Connection, database_url: str, encoder: MadeUpEncoder, count: int
 ) -> None:
-    add_code(conn, _texts(count))
+    add_code(conn, numbered_texts(count))
     encoder.bad = {"code": np.nan}
     with pytest.raises(BrokenEncoderError, match=r"no usable vector|unusable vectors"):
         reindex_with(database_url, encoder, batch=10)
@@ -270,7 +268,7 @@ def test_a_wholly_broken_encoder_fails_the_generation_and_the_next_run_starts_an
 def test_an_encoder_that_breaks_later_leaves_the_active_generation_active(
     conn: psycopg.Connection, database_url: str, encoder: MadeUpEncoder
 ) -> None:
-    add_code(conn, _texts(20))
+    add_code(conn, numbered_texts(20))
     reindex_with(database_url, encoder, activate=True)
     add_code(conn, [f"new thing {n}" for n in range(150)])
     encoder.bad = {"thing": 0.0}
@@ -286,7 +284,7 @@ def test_an_encoder_that_breaks_later_leaves_the_active_generation_active(
 def test_an_error_of_the_encoder_is_noted_and_the_next_run_goes_on(
     conn: psycopg.Connection, database_url: str, encoder: MadeUpEncoder
 ) -> None:
-    add_code(conn, _texts(20))
+    add_code(conn, numbered_texts(20))
 
     def fail() -> None:
         if len(encoder.asked) == 10:
@@ -307,7 +305,7 @@ def test_an_error_of_the_encoder_is_noted_and_the_next_run_goes_on(
 def test_a_connection_that_is_cut_ends_the_run_and_the_next_one_goes_on(
     conn: psycopg.Connection, database_url: str, encoder: MadeUpEncoder
 ) -> None:
-    add_code(conn, _texts(40))
+    add_code(conn, numbered_texts(40))
 
     def cut() -> None:
         if len(encoder.asked) == 20:
@@ -327,7 +325,7 @@ def test_a_connection_that_is_cut_ends_the_run_and_the_next_one_goes_on(
 def test_only_new_chunks_are_embedded_and_deleted_ones_are_gone(
     conn: psycopg.Connection, database_url: str, encoder: MadeUpEncoder
 ) -> None:
-    ids = add_code(conn, _texts(50))
+    ids = add_code(conn, numbered_texts(50))
     reindex_with(database_url, encoder, activate=True)
     encoder.asked.clear()
     _delete(conn, ids[:10])
@@ -343,10 +341,10 @@ def test_an_index_that_has_outgrown_its_lists_is_built_anew_with_the_memory_that
     conn: psycopg.Connection, database_url: str, encoder: MadeUpEncoder
 ) -> None:
     conn.execute(f"ALTER DATABASE {conn.info.dbname} SET maintenance_work_mem = '1MB'")  # type: ignore[arg-type]
-    add_code(conn, _texts(600))
+    add_code(conn, numbered_texts(600))
     first = reindex_with(database_url, encoder, activate=True)
     assert (first.lists, first.probes) == (1, 1)
-    add_code(conn, _texts(600, start=600))
+    add_code(conn, numbered_texts(600, start=600))
     second = reindex_with(database_url, encoder)
     assert (second.lists, second.state, second.rows) == (35, "active", 1200)
     options = conn.execute(
@@ -360,7 +358,7 @@ def test_an_index_that_has_outgrown_its_lists_is_built_anew_with_the_memory_that
 def test_a_second_encoder_makes_a_second_generation_and_searches_stay_with_the_first_until_activation(
     conn: psycopg.Connection, database_url: str, encoder: MadeUpEncoder
 ) -> None:
-    add_code(conn, _texts(50))
+    add_code(conn, numbered_texts(50))
     first = reindex_with(database_url, encoder, activate=True)
     before = search(conn, encoder, "topic1 x")
     other = MadeUpEncoder(encoder.manifest.path.parent, "other")
@@ -383,7 +381,7 @@ def _assert_equal_hits(conn: psycopg.Connection, encoder: MadeUpEncoder, before:
 def test_fresh_starts_another_generation_and_killed_it_goes_on_with_that_one(
     conn: psycopg.Connection, database_url: str, encoder: MadeUpEncoder
 ) -> None:
-    add_code(conn, _texts(20))
+    add_code(conn, numbered_texts(20))
     reindex_with(database_url, encoder, activate=True)
 
     def fail() -> None:
@@ -404,7 +402,7 @@ def test_fresh_starts_another_generation_and_killed_it_goes_on_with_that_one(
 def test_an_existing_generation_keeps_its_index_method(
     conn: psycopg.Connection, database_url: str, encoder: MadeUpEncoder
 ) -> None:
-    add_code(conn, _texts(20))
+    add_code(conn, numbered_texts(20))
     reindex_with(database_url, encoder)
     with pytest.raises(GenerationError, match="index method ivfflat, not hnsw") as caught:
         reindex_with(database_url, encoder, index_method="hnsw")
@@ -426,13 +424,13 @@ def test_nothing_to_embed_and_senseless_options_are_refused(
 def test_a_generation_that_lost_all_its_chunks_before_calibration_goes_on_when_new_ones_come(
     conn: psycopg.Connection, database_url: str, encoder: MadeUpEncoder
 ) -> None:
-    add_code(conn, _texts(20))
+    add_code(conn, numbered_texts(20))
     reindex_with(database_url, encoder)
     # as a run leaves it that is killed before it has calibrated
     conn.execute("UPDATE pgembed.generations SET state = 'indexing', probes = NULL, index_recall = NULL")
     conn.execute("DELETE FROM pgembed.code_chunks")
     with pytest.raises(GenerationError, match="No chunk has a vector"):
         reindex_with(database_url, encoder)
-    add_code(conn, _texts(30, start=50))
+    add_code(conn, numbered_texts(30, start=50))
     result = reindex_with(database_url, encoder, activate=True)
     assert (result.generation_id, result.state, result.rows, result.index_recall) == (1, "active", 30, 1.0)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
-from fixtures_vectors import MadeUpEncoder, add_code, assert_complete, stored_vectors
+from fixtures_vectors import MadeUpEncoder, add_code, assert_complete, numbered_texts, rows_so_far, stored_vectors
 
 from pgembed.db.connection import connect
 from pgembed.encoders.onnx_encoder import OnnxEncoder
@@ -23,10 +23,6 @@ from pgembed.vectors import filling
 from pgembed.vectors.filling import BrokenEncoderError
 from pgembed.vectors.generations import get_generation, prune
 from pgembed.vectors.reindex import reindex, reindex_with
-
-
-def _texts(count: int, start: int = 0) -> list[str]:
-    return [f"topic{n % 7} code {n}" for n in range(start, start + count)]
 
 
 def _together(url: str, encoders: list[MadeUpEncoder], **options: Any) -> list[Any]:
@@ -57,21 +53,21 @@ def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_they_share_the_work_and_no_chunk_is_embedded_twice(
     conn: psycopg.Connection, database_url: str, tmp_path: Path, count: int
 ) -> None:
-    add_code(conn, _texts(400))
+    add_code(conn, numbered_texts(400))
     encoders = [MadeUpEncoder(tmp_path) for _ in range(count)]
     for encoder in encoders:
         encoder.during = lambda: time.sleep(0.02)
     results = _together(database_url, encoders, batch=8, activate=True)
     assert {(result.generation_id, result.rows, result.state) for result in results} == {(1, 400, "active")}
     assert all(encoder.asked for encoder in encoders)
-    assert sorted(text for encoder in encoders for text in encoder.asked) == sorted(_texts(400))
+    assert sorted(text for encoder in encoders for text in encoder.asked) == sorted(numbered_texts(400))
     assert sum(result.embedded for result in results) == 400
     assert_complete(conn, 1, encoders[0])
     assert conn.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
 
 
 def test_fewer_chunks_than_a_range_are_one_workers(conn: psycopg.Connection, database_url: str, tmp_path: Path) -> None:
-    add_code(conn, _texts(40))
+    add_code(conn, numbered_texts(40))
     encoders = [MadeUpEncoder(tmp_path) for _ in range(3)]
     results = _together(database_url, encoders, batch=8)
     assert {(result.generation_id, result.rows, result.state) for result in results} == {(1, 40, "ready")}
@@ -80,7 +76,7 @@ def test_fewer_chunks_than_a_range_are_one_workers(conn: psycopg.Connection, dat
 
 @pytest.mark.usefixtures("small_ranges")
 def test_chunks_that_come_and_go_meanwhile(conn: psycopg.Connection, database_url: str, tmp_path: Path) -> None:
-    ids = add_code(conn, _texts(200))
+    ids = add_code(conn, numbered_texts(200))
     encoders = [MadeUpEncoder(tmp_path) for _ in range(2)]
     changed = threading.Event()
 
@@ -88,7 +84,7 @@ def test_chunks_that_come_and_go_meanwhile(conn: psycopg.Connection, database_ur
         if not changed.is_set():
             changed.set()
             with connect(database_url) as own:
-                add_code(own, _texts(30, start=1000))
+                add_code(own, numbered_texts(30, start=1000))
                 own.execute("DELETE FROM pgembed.code_chunks WHERE id = ANY (%s)", (ids[50:120:3],))
 
     for encoder in encoders:
@@ -102,7 +98,7 @@ def test_chunks_that_come_and_go_meanwhile(conn: psycopg.Connection, database_ur
 def test_what_one_cannot_embed_the_other_does_not_try_for_ever(
     conn: psycopg.Connection, database_url: str, tmp_path: Path
 ) -> None:
-    ids = add_code(conn, [*_texts(60), "bad apple", *_texts(60, start=60)])
+    ids = add_code(conn, [*numbered_texts(60), "bad apple", *numbered_texts(60, start=60)])
     encoders = [MadeUpEncoder(tmp_path) for _ in range(2)]
     for encoder in encoders:
         encoder.bad = {"bad": float("nan")}
@@ -132,7 +128,7 @@ def test_a_broken_encoder_ends_all_of_them(
 def test_a_generation_is_not_dropped_under_its_workers(
     conn: psycopg.Connection, database_url: str, encoder: MadeUpEncoder
 ) -> None:
-    add_code(conn, _texts(40))
+    add_code(conn, numbered_texts(40))
     told: list[str] = []
 
     def try_to_drop() -> None:
@@ -158,13 +154,13 @@ reindex(sys.argv[1], Path(sys.argv[2]), batch=4)
 def test_of_three_processes_two_are_killed_and_the_third_does_their_part(
     conn: psycopg.Connection, database_url: str, tiny_encoder: Path
 ) -> None:
-    add_code(conn, _texts(900))
+    add_code(conn, numbered_texts(900))
     start = [sys.executable, "-c", WORKER, database_url, str(tiny_encoder)]
     workers = [subprocess.Popen(start, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     luck = random.Random(20261125)  # noqa: S311 - chance, not secrecy
     for victim in workers[:2]:
-        before = _rows(conn)
-        while _rows(conn) <= before + 40 and victim.poll() is None:
+        before = rows_so_far(conn)
+        while rows_so_far(conn) <= before + 40 and victim.poll() is None:
             time.sleep(0.01)
         time.sleep(luck.random() * 0.1)
         with contextlib.suppress(ProcessLookupError):
@@ -180,10 +176,3 @@ def test_of_three_processes_two_are_killed_and_the_third_does_their_part(
     assert found.keys() == contents.keys()
     straight = OnnxEncoder.load(tiny_encoder, threads=1).embed(list(contents.values()), role="passage")
     assert np.abs(np.array([found[chunk_id] for chunk_id in contents]) - straight).max() < 1e-5
-
-
-def _rows(conn: psycopg.Connection) -> int:
-    if conn.execute("SELECT to_regclass('pgembed.code_embeddings_1')").fetchone() == (None,):
-        return 0
-    row = conn.execute("SELECT count(*) FROM pgembed.code_embeddings_1").fetchone()
-    return 0 if row is None else int(row[0])
