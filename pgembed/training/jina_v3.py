@@ -53,7 +53,7 @@ _SHARED = (
 )  # fmt: skip
 
 
-def load_jina_v3(tower: TowerSpec, folder: Path) -> nn.Module:
+def load_jina_v3(tower: TowerSpec, folder: Path, attention: str = "eager") -> nn.Module:
     """Return the model in float32; with adapters where the tower names any.
 
     Raises:
@@ -66,7 +66,7 @@ def load_jina_v3(tower: TowerSpec, folder: Path) -> nn.Module:
     for path in weight_files(folder):
         tensors.update(_native_names(_read(path)))
     adapters = _adapters(tower, folder, tensors)
-    config._attn_implementation = "eager"
+    config._attn_implementation = attention
     with torch.device("meta"):
         model = JinaEmbeddingsV3Model(config, add_pooling_layer=False)
     wanted = set(model.state_dict())

@@ -218,7 +218,7 @@ def check(options: TrainingOptions, spec: EncoderSpec, tensorboard: Path | None 
 
 def prepare_model(spec: EncoderSpec, folders: list[Path], options: TrainingOptions) -> EncoderModel:
     """Load the base, as the options want it trained."""
-    model = load_model(spec, folders)
+    model = load_model(spec, folders, attention="sdpa")
     if options.lora_rank:
         add_adapters(model, options.lora_rank, seed=options.seed)
     if options.gradient_checkpointing:

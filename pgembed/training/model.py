@@ -12,7 +12,7 @@ from torch.nn.functional import normalize, pad
 from pgembed.encoders.spec import EncoderSpec, TowerSpec
 from pgembed.encoders.weights import locate
 from pgembed.training.adapters import AdaptedTransformer
-from pgembed.training.towers import load_transformer
+from pgembed.training.towers import Attention, load_transformer
 
 
 class Tower(nn.Module):  # type: ignore[misc]  # torch is not analysed
@@ -73,12 +73,15 @@ def pool(hidden_BTH: Tensor, mask_BT: Tensor, how: str) -> Tensor:
     return hidden_BTH[:, 0]
 
 
-def load_model(spec: EncoderSpec, folders: list[Path] | None = None) -> EncoderModel:
+def load_model(spec: EncoderSpec, folders: list[Path] | None = None, *, attention: Attention = "eager") -> EncoderModel:
     """Build the module in float32 with the published weights, in evaluation mode.
 
     Raises:
         EncoderError: the files do not hold the model that the spec describes.
     """
     folders = folders or [locate(tower) for tower in spec.towers]
-    towers = [Tower(tower, load_transformer(tower, folder)) for tower, folder in zip(spec.towers, folders, strict=True)]
+    towers = [
+        Tower(tower, load_transformer(tower, folder, attention))
+        for tower, folder in zip(spec.towers, folders, strict=True)
+    ]
     return EncoderModel(spec, towers).eval()  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
 """A tower's transformer from its files: transformers' own classes, safetensors, and no code from a model repository."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -13,8 +13,12 @@ from pgembed.errors import EncoderError
 from pgembed.training.adapters import AdaptedTransformer
 from pgembed.training.jina_v3 import load_jina_v3
 
+Attention = Literal["eager", "sdpa"]
+"""How attention is computed. eager: step by step, as the exporter can follow it. sdpa: torch's fused kernel, which is
+faster and keeps no (T, T) matrix for the way back; equal but for rounding."""
 
-def load_transformer(tower: TowerSpec, folder: Path) -> nn.Module:
+
+def load_transformer(tower: TowerSpec, folder: Path, attention: Attention = "eager") -> nn.Module:
     """Return the transformer in float32 and evaluation mode, attending as the tower says.
 
     Raises:
@@ -26,17 +30,17 @@ def load_transformer(tower: TowerSpec, folder: Path) -> nn.Module:
     logging.disable_progress_bar()
     config = read_json(folder / "config.json")
     if is_jina_v3(config):
-        transformer = load_jina_v3(tower, folder).eval()
+        transformer = load_jina_v3(tower, folder, attention).eval()
     elif any(tower.adapter(role) for role in ROLES):
         raise EncoderError(f"Tower {tower.name!r}: task adapters are implemented for jina-embeddings-v3 alone.")
     else:
-        transformer = _load_known(tower, folder).eval()
+        transformer = _load_known(tower, folder, attention).eval()
     _check_width(tower, transformer, config)
     _check_attention(tower, transformer)
     return transformer
 
 
-def _load_known(tower: TowerSpec, folder: Path) -> nn.Module:
+def _load_known(tower: TowerSpec, folder: Path, attention: Attention) -> nn.Module:
     from transformers import AutoConfig, AutoModel
 
     try:
@@ -48,8 +52,7 @@ def _load_known(tower: TowerSpec, folder: Path) -> nn.Module:
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
-            # the exporter can follow this one, and it gives the same numbers in training and in export
-            attn_implementation="eager",
+            attn_implementation=attention,
             dtype=torch.float32,
             output_loading_info=True,
         )
