@@ -52,7 +52,16 @@ def describe(dsn: str) -> str:
 
 
 def resolve(dsn: str | None = None) -> str:
-    """Return the connection string to use: `dsn`, else PGEMBED_DSN, else the embedded server's (started if needed)."""
+    """Return the connection string to use: `dsn`, else PGEMBED_DSN, else the embedded server's (started if needed).
+
+    Raises:
+        DatabaseError: `dsn` is blank, or no connection string.
+    """
+    if dsn is not None and not dsn.strip():
+        raise DatabaseError(
+            "--dsn is empty.",
+            remedy="A shell variable that is not set? Leave --dsn away for PGEMBED_DSN or the embedded server.",
+        )
     given = dsn or settings().dsn
     if given:
         return normalise(given)

@@ -99,7 +99,7 @@ class Quickstart:
         self.out: Console = errors if quiet else console
         self.quiet = quiet
         self.progress = show_progress()
-        identity = "\0".join([str(self.root), plan.name, base, describe(resolve(dsn)) if dsn else ""])
+        identity = "\0".join([str(self.root), plan.name, base, describe(resolve(dsn)) if dsn is not None else ""])
         self.folder = settings().home / "quickstart"
         self.ledger = Ledger.open(self.folder / f"{sha256(identity.encode()).hexdigest()[:16]}.json")
         self.outcome = Outcome(self.root.name, plan, is_embedded=dsn is None)

@@ -43,3 +43,10 @@ def test_an_unreachable_server_is_named_without_the_password() -> None:
     with pytest.raises(DatabaseError, match=r"host=127\.0\.0\.1 port=1 ") as caught:
         connect("postgresql://me:hunter2@127.0.0.1:1/app")
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("blank", ["", "  \n"])
+def test_a_blank_string_is_not_taken_for_another_database(blank: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGEMBED_DSN", "postgresql://db/app")
+    with pytest.raises(DatabaseError, match="--dsn is empty"):
+        connect(blank)
