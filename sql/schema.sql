@@ -1129,7 +1129,7 @@ DECLARE
     few    CONSTANT integer := 2000;
     bit_0  CONSTANT bit(256) := 1::bit(256);
     ids    bigint[];
-    ranked integer[];  -- by token id; null where there are few
+    ranked integer[];  -- by token id; no array where there are few
     made   bigint;
 BEGIN
     SELECT array_agg(c.id) INTO ids
@@ -1137,7 +1137,7 @@ BEGIN
      WHERE c.id BETWEEN first_id AND last_id AND c.token_count > 0
        AND NOT EXISTS (SELECT FROM jaccard_sets s WHERE s.chunk_id = c.id);
     IF cardinality(ids) >= few THEN
-        SELECT array_agg(r.rank ORDER BY t.id) INTO ranked
+        SELECT array_agg(coalesce(r.rank, 0) ORDER BY t.id) INTO ranked
           FROM (SELECT generate_series(1, max(r.token_id)) AS id FROM jaccard_ranks r) AS t
           LEFT JOIN jaccard_ranks r ON r.token_id = t.id;
     END IF;
@@ -1147,10 +1147,11 @@ BEGIN
           FROM (SELECT c.id, c.token_ids FROM code_chunks c WHERE c.id = ANY (ids) FOR KEY SHARE OF c) AS c
          CROSS JOIN LATERAL (
                SELECT array_agg(k.rank) AS ranks, bit_xor(bit_0 << (hashint4(k.rank) & 255)) AS sketch
-                 FROM (SELECT coalesce(ranked[t.token_id],
+                 FROM (SELECT coalesce(nullif(ranked[t.token_id], 0),
                                        (SELECT r.rank FROM jaccard_ranks r WHERE r.token_id = t.token_id)) AS rank
                          FROM unnest(c.token_ids) AS t(token_id)
                         ORDER BY rank) AS k) AS m
+         WHERE m.ranks[cardinality(m.ranks)] IS NOT NULL  -- nulls stand last
     ), stored AS (
         INSERT INTO jaccard_sets (chunk_id, n, ranks, prefix, members, sketch)
         SELECT s.chunk_id, s.n, s.ranks, s.ranks[1 : s.n - (min_jaccard * s.n + 999) / 1000 + 1],

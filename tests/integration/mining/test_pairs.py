@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from itertools import combinations
 
 import psycopg
 import pytest
@@ -214,3 +215,47 @@ def test_kill_9_in_the_middle_leaves_whole_slices(
 def test_thresholds_that_cannot_be_used_are_refused(conn: psycopg.Connection, min_jaccard: float) -> None:
     with pytest.raises(MiningError, match="min-jaccard"):
         find_pairs(conn, min_jaccard=min_jaccard)
+
+
+def test_a_chunk_that_comes_while_ranks_are_given_waits_for_the_next_run(
+    conn: psycopg.Connection, add_sets: AddSets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its new tokens have no rank yet. A set without them would be too small, and its Jaccard wrong for ever."""
+    sets = look_alikes(160)
+    add_sets(sets)
+    late = [sets[0] | {901, 902}, sets[0] | {901, 903}]
+    prepare = module._Run._range
+
+    def and_ingest(run: module._Run, *place: int, queued: bool) -> Callable[[psycopg.Connection], None]:
+        if late:
+            add_sets([late.pop(), late.pop()])
+        return prepare(run, *place, queued=queued)
+
+    monkeypatch.setattr(module._Run, "_range", and_ingest)
+    find_pairs(conn)
+    find_pairs(conn)
+    found = stored(conn)
+    assert conn.execute(
+        "SELECT count(*) FROM pgembed.jaccard_sets WHERE array_position(ranks, NULL) > 0"
+    ).fetchone() == (0,)
+    assert found == full_run(conn)
+    assert conn.execute("SELECT count(*) FROM pgembed.jaccard_sets").fetchone() == (162,)
+
+
+def test_many_sets_beside_tokens_that_no_chunk_has_any_more(conn: psycopg.Connection, add_sets: AddSets) -> None:
+    """From 2,000 sets on ranks are read from an array; tokens of deleted chunks have none, and leave gaps in it."""
+    ids = add_sets(
+        [*look_alikes(40, seed=1), *(frozenset({1000 + n, 2000 + n}) for n in range(40)), *look_alikes(2100)]
+    )
+    conn.execute("DELETE FROM pgembed.code_chunks WHERE id = ANY(%s)", (ids[40:80],))
+    found = {(a, b): (n, j) for a, b, n, j in full_run(conn, 0.7)}
+    sets = {
+        i: frozenset(tokens) for i, tokens in conn.execute("SELECT id, token_ids FROM pgembed.code_chunks").fetchall()
+    }
+    expected = {}
+    for a, b in combinations(sorted(sets), 2):
+        common = len(sets[a] & sets[b])
+        if 10 * common >= 7 * (len(sets[a]) + len(sets[b]) - common):
+            expected[a, b] = (common, common / (len(sets[a]) + len(sets[b]) - common))
+    assert found == expected
+    assert len(found) > 1000
