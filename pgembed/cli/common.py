@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -45,6 +45,7 @@ DsnOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
 _PLAIN_INTERVAL_S = 5.0
+_PIPE_WIDTH = 250
 
 
 def connection(dsn: str | None, *, vectors: bool = False) -> "psycopg.Connection":
@@ -63,14 +64,23 @@ def connection(dsn: str | None, *, vectors: bool = False) -> "psycopg.Connection
     return opened
 
 
-def print_json(value: Any) -> None:
+def print_json(value: Any, *, on_one_line: bool = False) -> None:
     """Print `value` as one JSON document."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
+    indent = None if on_one_line else 2
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=_plain)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:  # a locale without these characters, or a file name that is not UTF-8
-        text = json.dumps(value, indent=2, default=_plain)
+        text = json.dumps(value, indent=indent, default=_plain)
     sys.stdout.write(text + "\n")
+
+
+def print_table(part: RenderableType) -> None:
+    """Print a table; what goes into a file or a pipe is not squeezed into the width of a terminal that is not there."""
+    if console.is_terminal:
+        console.print(part)
+    else:
+        Console(file=console.file, highlight=False, soft_wrap=True, width=max(console.width, _PIPE_WIDTH)).print(part)
 
 
 def show_progress() -> Progress:
@@ -91,6 +101,11 @@ def seconds(value: float) -> str:
         return f"{value:.0f} s"
     minutes, rest = divmod(round(value), 60)
     return f"{minutes} min {rest:02d} s"
+
+
+def as_option(precision: str) -> str:
+    """Return an artefact's precision (float32) as `pgembed export --precision` calls it (fp32)."""
+    return {"float32": "fp32", "float16": "fp16"}.get(precision, precision)
 
 
 def _rate(value: float, unit: str) -> str:

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from pgembed.cli.common import DsnOption, JsonOption, connection, console, print_json, printable
+from pgembed.cli.common import DsnOption, JsonOption, as_option, connection, console, print_json, print_table, printable
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_(dsn: DsnOption = None, as_json: JsonOption = False) -> None:
-    """List the generations: encoder, state, vectors, index (probes/lists, or the effort) and its measured recall@10.
+    """List the generations: encoder, precision, state, vectors, index (probes/lists, or the effort), its recall@10.
 
     \b
     Examples:
@@ -38,9 +38,8 @@ def list_(dsn: DsnOption = None, as_json: JsonOption = False) -> None:
     if not found:
         console.print("There is no generation yet: run `pgembed reindex`.", markup=False)
         return
-    shown = Table(
-        "id", "encoder", "state", "vectors", "rejected", "index", "recall@10", "size", "created", "", box=None
-    )
+    headings = ["id", "encoder", "precision", "state", "vectors", "rejected", "index", "recall@10", "size", "created"]
+    shown = Table(*headings, "", box=None)
     for generation in found:
         effort = "" if generation.probes is None else f" {generation.probes}"
         lists = f"/{generation.lists}" if effort and generation.index_method == "ivfflat" else ""
@@ -51,6 +50,7 @@ def list_(dsn: DsnOption = None, as_json: JsonOption = False) -> None:
         shown.add_row(
             str(generation.id),
             Text(printable(generation.encoder)),
+            "" if generation.precision is None else as_option(generation.precision),
             generation.state,
             "" if generation.row_count is None else f"{generation.row_count:,}",
             f"{generation.rejected:,}" if generation.rejected else "",
@@ -60,7 +60,7 @@ def list_(dsn: DsnOption = None, as_json: JsonOption = False) -> None:
             f"{generation.created_at:%Y-%m-%d %H:%M}",
             Text(printable("; ".join(filter(None, remarks)))),
         )
-    console.print(shown)
+    print_table(shown)
 
 
 def activate(

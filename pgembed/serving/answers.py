@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from pgembed.overview import Overview
 from pgembed.serving.code import Shown
 from pgembed.vectors.explain import Explanation
 from pgembed.vectors.generations import GenerationSummary
@@ -178,19 +179,12 @@ class Marked:
 
 
 @dataclass(frozen=True)
-class Status:
-    """What is in the database and what is happening to it."""
+class Status(Overview):
+    """What is in the database and what is happening to it: what `pgembed status --json` tells, and this server."""
 
     version: str
-    counts: dict[str, Any]
-    sources: list[dict[str, Any]]
-    generations: list[dict[str, Any]]
-    training_runs: list[dict[str, Any]]
-    rejected: list[dict[str, Any]]
-    sessions: list[dict[str, Any]]
-    """pgembed's commands that are at work now."""
     filling: list[dict[str, Any]]
-    """Generations that are being filled: vectors so far, of so many chunks."""
+    """Those of the generations that are being filled or indexed: vectors so far, of so many chunks."""
     filters: dict[str, list[str]]
     """sources, languages, kinds."""
     answering: Answering | None

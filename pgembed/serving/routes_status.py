@@ -10,6 +10,7 @@ from psycopg.rows import dict_row
 
 from pgembed import __version__
 from pgembed.db.sql import query
+from pgembed.overview import UNFINISHED, collect
 from pgembed.serving.answers import (
     Answering,
     Curve,
@@ -85,22 +86,18 @@ class _Kept:
 
 
 def _status(site: Site) -> Status:
-    parts = ("sources", "generations", "training_runs", "rejected", "sessions")
     with site.database.connection() as conn:
+        found = collect(conn)
         with conn.cursor(row_factory=dict_row) as cursor:
-            counts = cursor.execute(query("status_counts"), {}).fetchone() or {}
-            found = {part: cursor.execute(query(f"status_{part}"), {}).fetchall() for part in parts}
-            filling = cursor.execute(query("serving_filling"), {}).fetchall()
             filters = cursor.execute(query("serving_filters"), {}).fetchone() or {}
         try:
             active = named(conn, None)
         except NotReady:
             active = None
     return Status(
+        **vars(found),
         version=__version__,
-        counts=counts,
-        **found,
-        filling=filling,
+        filling=[one for one in found.generations if one["state"] in UNFINISHED],
         filters=filters,
         answering=None if active is None else Answering(active.id, active.encoder),
         model="none" if active is None else site.models.state(active),

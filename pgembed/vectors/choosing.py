@@ -45,7 +45,8 @@ def find_or_create(
                 f"not {index_method}.",
                 remedy=f"Leave --index away to go on with it, or build another one: --fresh --index {index_method}",
             )
-        conn.execute(query("note_generation_artefact"), {"id": generation.id, "onnx_path": path})
+        noted = {"id": generation.id, "onnx_path": path, "precision": manifest.precision}
+        conn.execute(query("note_generation_artefact"), noted)
         return generation, "resumed" if generation.state in ("filling", "indexing") else "incremental"
     count = conn.execute(query("count_chunks")).fetchone()
     if count is None or count[0] == 0:
@@ -59,6 +60,7 @@ def find_or_create(
                 "dims": manifest.spec.dimensions,
                 "index_method": method,
                 "long": long or "truncate",
+                "precision": manifest.precision,
             },
         ).fetchone()
         assert inserted is not None  # noqa: S101 - RETURNING gives the row

@@ -8,7 +8,7 @@ Activating and rolling back update the pointer's one row; vectors are never touc
 Reads `code_chunks`; writes `generations`, `active_generation`; drops tables of vectors.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,10 @@ class GenerationSummary:
     long_chunks: int
     size_bytes: int | None
     is_previous: bool
+    precision: str | None
+    """float32, float16 or int8; None where it was not noted yet and the encoder's folder is not on this machine."""
     onnx_path: str
+    onnx_sha256: str
     error: str | None
     created_at: datetime
     indexed_at: datetime | None
@@ -107,7 +110,17 @@ class GenerationSummary:
 def list_generations(conn: Connection) -> list[GenerationSummary]:
     """Return all generations, oldest first."""
     with conn.cursor(row_factory=class_row(GenerationSummary)) as cursor:
-        return cursor.execute(query("list_generations"), {}).fetchall()
+        found = cursor.execute(query("list_generations"), {}).fetchall()
+    return [replace(one, precision=one.precision or precision_of(one.onnx_path, one.onnx_sha256)) for one in found]
+
+
+def precision_of(onnx_path: str, onnx_sha256: str) -> str | None:
+    """Return the precision of the graph that filled a generation, as its folder says; None where that is not here."""
+    try:
+        manifest = load_manifest(Path(onnx_path), verify=False)
+    except EncoderError:
+        return None
+    return manifest.precision if manifest.onnx_sha256 == onnx_sha256 else None
 
 
 def get_generation(conn: Connection, generation_id: int) -> Generation:

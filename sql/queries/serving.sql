@@ -111,18 +111,6 @@ SELECT s.step, s.loss, s.gradient_norm, s.learning_rate, s.zero_loss_share, s.tr
  WHERE s.back %% ((s.steps + %(most)s - 1) / %(most)s) = 0
  ORDER BY s.step;
 
--- name: serving_filling
--- Generations that are being filled or indexed: vectors so far, as the statistics count them (an exact count would read
--- the whole table each time), and the chunks that there are to embed.
-SELECT g.id, e.name AS encoder, g.state,
-       CASE WHEN g.state = 'indexing' THEN g.row_count ELSE u.n_live_tup END AS vectors,
-       (SELECT count(*) FROM pgembed.code_chunks) AS chunks, g.created_at
-  FROM pgembed.generations g
-  JOIN pgembed.encoders e ON e.id = g.encoder_id
-  LEFT JOIN pg_stat_user_tables u ON u.relid = to_regclass(format('pgembed.code_embeddings_%%s', g.id))
- WHERE g.state IN ('filling', 'indexing')
- ORDER BY g.id;
-
 -- name: serving_filters
 -- What the page offers in its filters.
 SELECT (SELECT coalesce(array_agg(name ORDER BY name), '{}') FROM pgembed.sources) AS sources,

@@ -75,7 +75,7 @@ SELECT id FROM pgembed.generations
 -- name: insert_generation
 INSERT INTO pgembed.generations (encoder_id, onnx_path, onnx_sha256, dims, index_method, metrics)
 VALUES (%(encoder_id)s, %(onnx_path)s, %(onnx_sha256)s, %(dims)s, %(index_method)s,
-        jsonb_build_object('long', %(long)s::text))
+        jsonb_build_object('long', %(long)s::text, 'precision', %(precision)s::text))
 RETURNING id;
 
 -- name: create_embeddings_table
@@ -108,6 +108,7 @@ SELECT g.id, e.name AS encoder, g.state, g.index_method, g.lists, g.probes, g.in
        coalesce(jsonb_array_length(g.metrics -> 'rejected_chunks'), 0) AS rejected,
        coalesce(g.metrics ->> 'long', 'truncate') AS long,
        coalesce((g.metrics ->> 'long_chunks')::bigint, 0) AS long_chunks,
+       g.metrics ->> 'precision' AS precision, g.onnx_sha256,
        pg_total_relation_size(to_regclass(format('pgembed.code_embeddings_%%s', g.id))) AS size_bytes,
        a.previous_id IS NOT NULL AS is_previous,
        g.onnx_path, g.error, g.created_at, g.indexed_at, g.activated_at, g.retired_at
@@ -120,6 +121,8 @@ SELECT g.id, e.name AS encoder, g.state, g.index_method, g.lists, g.probes, g.in
 UPDATE pgembed.generations
    SET state        = %(state)s,
        error        = %(error)s,
+       metrics      = metrics - 'error_at' || CASE WHEN %(error)s::text IS NULL THEN '{}'
+                                                   ELSE jsonb_build_object('error_at', now()) END,
        filled_at    = CASE WHEN %(state)s = 'indexing' THEN now() ELSE filled_at END,
        indexed_at   = CASE WHEN %(state)s = 'ready'    THEN now() ELSE indexed_at END,
        activated_at = CASE WHEN %(state)s = 'active'   THEN now() ELSE activated_at END,
@@ -128,10 +131,15 @@ UPDATE pgembed.generations
 RETURNING id;
 
 -- name: note_generation_error
-UPDATE pgembed.generations SET error = %(error)s WHERE id = %(id)s;
+UPDATE pgembed.generations
+   SET error = %(error)s, metrics = metrics || jsonb_build_object('error_at', now())
+ WHERE id = %(id)s;
 
 -- name: note_generation_artefact
-UPDATE pgembed.generations SET onnx_path = %(onnx_path)s, error = NULL WHERE id = %(id)s;
+UPDATE pgembed.generations
+   SET onnx_path = %(onnx_path)s, error = NULL,
+       metrics = metrics - 'error_at' || jsonb_build_object('precision', %(precision)s::text)
+ WHERE id = %(id)s;
 
 -- name: note_generation_metrics
 UPDATE pgembed.generations SET metrics = metrics || %(metrics)s WHERE id = %(id)s;

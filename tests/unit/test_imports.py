@@ -21,6 +21,7 @@ LAYERS = (
     {"__main__"},
     {"cli"},
     {"serving"},
+    {"overview"},
     {"corpus", "mining", "training", "vectors"},
     {"evaluation"},
     {"encoders", "db"},

@@ -30,7 +30,7 @@ function showFigures(box, { counts }) {
 function generationTable(generations, active) {
   const effort = (row) => (row.probes === null ? "" : ` ${row.probes}${row.index_method === "ivfflat" && row.lists ? ` of ${row.lists} lists` : ""}`);
   return table("Generations", [
-    ["id", (row) => row.id, "right"], ["encoder", (row) => row.encoder],
+    ["id", (row) => row.id, "right"], ["encoder", (row) => row.encoder], ["precision", (row) => row.precision ?? ""],
     ["state", (row) => h("span", { class: `tag ${row.id === active ? "good" : row.state === "failed" ? "bad" : ""}` }, row.id === active ? "active" : row.state)],
     ["vectors", (row) => count(row.row_count), "right"], ["index", (row) => `${row.index_method}${effort(row)}`],
     ["recall@10 of the index", (row) => figure(row.index_recall), "right"], ["size", (row) => (row.size_bytes ? `${count(Math.round(row.size_bytes / 2 ** 20))} MB` : ""), "right"],

