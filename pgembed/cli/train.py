@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
+    context: typer.Context,
     base: Annotated[
         str, typer.Option("--base", metavar="NAME|FOLDER", help="What to start from: a preset or a model's folder.")
     ] = "minilm",
@@ -201,8 +202,8 @@ def train(
     \b
     Examples:
         pgembed train
-        pgembed train --steps 300 --batch 256 --micro-batch 16 --loss in-batch
-        pgembed train --kind all --negatives semi-hard --margin 0.3 --fresh
+        pgembed train --steps 300 --batch 256 --micro-batch 16
+        pgembed train --loss triplet --negatives semi-hard --margin 0.3 --fresh
         pgembed train --steps 1000 --evaluate-every 100 --patience 3 --tensorboard runs
         pgembed train --gradcheck --matryoshka 128,256
         torchrun --nproc-per-node 2 -m pgembed train --batch 256
@@ -219,6 +220,7 @@ def train(
             "--device": (device, ("auto", "cpu", "cuda")),
         }
     )
+    _refuse_what_the_loss_ignores(context, loss, ("margin", "distance", "negatives"))
     chosen: dict[str, Any] = {
         "loss": loss, "distance": distance, "negatives": negatives, "schedule": schedule, "precision": precision,
         "keep_best": keep_best,
@@ -292,6 +294,13 @@ def _widths(given: str) -> tuple[int, ...]:
         return tuple(int(width) for width in given.split(",") if width.strip())
     except ValueError:
         raise typer.BadParameter(f"--matryoshka takes widths, such as 128,256, and not {given!r}.") from None
+
+
+def _refuse_what_the_loss_ignores(context: typer.Context, loss: str, of_triplets: tuple[str, ...]) -> None:
+    sources = {name: context.get_parameter_source(name) for name in of_triplets}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    if given and loss != "triplet":
+        raise typer.BadParameter(f"--{given[0]} is of the triplet loss: add --loss triplet.")
 
 
 def _choices(options: dict[str, tuple[str, tuple[str, ...]]]) -> None:

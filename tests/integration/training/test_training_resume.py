@@ -22,7 +22,7 @@ from pgembed.training.runs import TrainingResult
 
 PLAIN = TrainingOptions(
     view="made_up_triplets", steps=24, batch=8, checkpoint_every=5, learning_rate=2e-3, precision="fp32",
-    interpolate=1.0, negatives="mined",
+    interpolate=1.0, loss="triplet", negatives="mined",
 )  # fmt: skip
 # everything that a later step could depend on: moments, decay, schedule, gradients in parts, what was the best so far
 FULL = replace(

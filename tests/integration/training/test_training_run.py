@@ -16,6 +16,7 @@ from pgembed.training.runs import finished_checkpoint
 
 OPTIONS = TrainingOptions(
     view="made_up_triplets",
+    loss="triplet",
     steps=24,
     batch=8,
     checkpoint_every=5,

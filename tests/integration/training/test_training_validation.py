@@ -21,6 +21,7 @@ from pgembed.training.options import TrainingOptions
 
 OPTIONS = TrainingOptions(
     view="made_up_triplets",
+    loss="triplet",
     steps=24,
     batch=8,
     learning_rate=2e-3,
@@ -230,8 +231,10 @@ def test_a_missing_library_is_named_before_anything_is_done(
 def test_gradients_are_checked_from_the_command_line(
     triplets: psycopg.Connection, database_url: str, home: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ["train", "--gradcheck", "--base", str(tiny_model), "--view", "made_up_triplets", "--max-tokens", "16",
-               "--margin", "0.5", "--matryoshka", "8", "--micro-batch", "2", "--dsn", database_url]  # fmt: skip
+    command = [
+        "train", "--gradcheck", "--base", str(tiny_model), "--view", "made_up_triplets", "--max-tokens", "16", "--loss",
+        "triplet", "--margin", "0.5", "--matryoshka", "8", "--micro-batch", "2", "--dsn", database_url,
+    ]  # fmt: skip
     good = CliRunner().invoke(app, [*command, "--json"], catch_exceptions=False)
     assert good.exit_code == 0, good.output
     found = json.loads(good.stdout)

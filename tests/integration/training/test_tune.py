@@ -23,7 +23,7 @@ from pgembed.training.trial import Bench, Measured
 from pgembed.training.tune import Budget, TuningResult, search
 
 OPTIONS = TrainingOptions(
-    view="made_up_triplets", steps=4, batch=8, learning_rate=2e-4, precision="fp32", evaluation_rows=8
+    view="made_up_triplets", loss="triplet", steps=4, batch=8, learning_rate=2e-4, precision="fp32", evaluation_rows=8
 )
 SHARES = (0.3, 1.0)
 

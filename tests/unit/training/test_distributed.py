@@ -64,9 +64,8 @@ def gradients(model: EncoderModel, encode: TextEncoder, name: str, among: Proces
     """Return the gradients that a case gives, its loss and what else is said of the batch."""
     options, rows = CASES[name]
     model.zero_grad(set_to_none=True)
-    value = accumulate_gradients(
-        model, encode, BATCH[:rows], TrainingOptions(margin=0.5, **options), among=among,  # type: ignore[arg-type]
-    )  # fmt: skip
+    told = TrainingOptions(**{"loss": "triplet", "margin": 0.5, **options})  # type: ignore[arg-type]
+    value = accumulate_gradients(model, encode, BATCH[:rows], told, among=among)
     found = {name: whole(p.grad) for name, p in trainable(model).items() if p.grad is not None}
     spread = [-2.0 if part is None else part for part in (value.spread.mean_cosine, value.spread.deviation)]
     return {**found, "value": torch.tensor([value.loss, value.zero_share, *spread], dtype=torch.float64)}

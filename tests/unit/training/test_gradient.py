@@ -42,9 +42,13 @@ def encode(tiny_model: Path) -> TextEncoder:
     return TextEncoder(folder_spec(tiny_model), max_tokens=24)
 
 
+def _options(**changed: object) -> TrainingOptions:
+    return TrainingOptions(**{"loss": "triplet", "margin": 0.5, **changed})  # type: ignore[arg-type]
+
+
 def gradients(model: EncoderModel, encode: TextEncoder, **options: object) -> tuple[float, dict[str, Tensor]]:
     model.zero_grad(set_to_none=True)
-    value = accumulate_gradients(model, encode, BATCH, TrainingOptions(margin=0.5, **options))  # type: ignore[arg-type]
+    value = accumulate_gradients(model, encode, BATCH, _options(**options))
     return value.loss, {name: p.grad.clone() for name, p in trainable(model).items() if p.grad is not None}
 
 
@@ -97,7 +101,7 @@ def test_a_loss_of_zero_leaves_gradients_of_zero_in_parts_too(model: EncoderMode
     kept = []
     for size in (None, 1):
         model.zero_grad(set_to_none=True)
-        options = TrainingOptions(margin=0.001, negatives="semi-hard", micro_batch=size)
+        options = TrainingOptions(loss="triplet", margin=0.001, negatives="semi-hard", micro_batch=size)
         value = accumulate_gradients(model, encode, easy, options)
         kept.append((value.loss, {name for name, p in model.named_parameters() if p.grad is not None}))
     assert kept[0] == kept[1]
@@ -170,7 +174,7 @@ def test_a_mixture_for_a_while_leaves_no_trace(model: EncoderModel) -> None:
 def test_the_check_finds_right_gradients_right(
     model: EncoderModel, encode: TextEncoder, options: dict[str, object]
 ) -> None:
-    told = TrainingOptions(margin=0.5, **options)  # type: ignore[arg-type]
+    told = _options(**options)
     report = compare_gradients(model, encode, BATCH, told, entries=10)
     assert report.passed
     assert len(report.compared) == 11
@@ -192,7 +196,7 @@ class Wrong(torch.autograd.Function):
 def test_the_check_catches_a_wrong_gradient(model: EncoderModel, encode: TextEncoder) -> None:
     layer = model.towers[0].transformer.encoder.layer[1].output.LayerNorm
     layer.register_forward_hook(lambda _module, _inputs, output: Wrong.apply(output))
-    report = compare_gradients(model, encode, BATCH, TrainingOptions(margin=0.5), entries=10)
+    report = compare_gradients(model, encode, BATCH, _options(), entries=10)
     assert not report.passed
     # before that layer all are wrong by as much
     off = [one.relative_error for one in report.compared if ".layer.0." in one.parameter]
@@ -203,6 +207,6 @@ def test_the_check_catches_a_wrong_gradient(model: EncoderModel, encode: TextEnc
 def test_the_check_catches_a_gradient_that_is_missing(model: EncoderModel, encode: TextEncoder) -> None:
     layer = model.towers[0].transformer.encoder.layer[1].attention.output.dense
     layer.register_forward_hook(lambda _module, _inputs, output: output.detach())
-    report = compare_gradients(model, encode, BATCH, TrainingOptions(margin=0.5), entries=4)
+    report = compare_gradients(model, encode, BATCH, _options(), entries=4)
     assert next(one for one in report.compared if one.index is None).relative_error > 0.01
     assert not report.passed

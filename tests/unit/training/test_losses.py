@@ -173,7 +173,7 @@ def test_gradients_through_the_whole_model_are_those_of_finite_differences(
     tiny_model: Path, changes: dict[str, object]
 ) -> None:
     # a wide margin: every triplet counts, and no loss is near its kink
-    options = TrainingOptions(margin=1.5, max_tokens=24, **changes)  # type: ignore[arg-type]
+    options = TrainingOptions(**{"loss": "triplet", "margin": 1.5, "max_tokens": 24, **changes})  # type: ignore[arg-type]
     spec = folder_spec(tiny_model)
     model = load_model(spec).double()
     encode = TextEncoder(spec, max_tokens=24)

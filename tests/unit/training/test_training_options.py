@@ -3,7 +3,9 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from pgembed.cli.app import app
 from pgembed.errors import TrainingError
 from pgembed.training.options import TrainingOptions
 from pgembed.training.precision import resolve_precision
@@ -47,3 +49,14 @@ def test_what_decides_a_run_is_stored_as_json_gives_it_back() -> None:
     told = {field.name for field in fields(options)} - set(stored)
     # what is stored in columns of its own, and what decides nothing
     assert told == {"view", "kind", "language", "seed", "checkpoint_every", "keep_last"}
+
+
+@pytest.mark.parametrize("option", [("--margin", "0.3"), ("--distance", "euclidean"), ("--negatives", "mined")])
+def test_an_option_that_the_loss_would_ignore_is_refused(option: tuple[str, str]) -> None:
+    result = CliRunner().invoke(app, ["train", *option, "--dsn", " "])
+    assert result.exit_code == 2
+    assert "add --loss triplet" in result.output
+    # with it the command gets as far as the database, which is not said here
+    assert "--dsn is empty" in str(
+        CliRunner().invoke(app, ["train", "--loss", "triplet", *option, "--dsn", " "]).exception
+    )

@@ -34,7 +34,7 @@ def test_every_rule_is_tried() -> None:
 
 @pytest.mark.parametrize("name", ILL)
 def test_an_alarm_is_raised_once_when_a_state_lasts(name: str) -> None:
-    watch, lasting = Watch(TrainingOptions()), RULES[name].lasting
+    watch, lasting = Watch(TrainingOptions(loss="triplet")), RULES[name].lasting
     ill = replace(HEALTHY, **ILL[name])
     # one step short of it, twice, with a healthy one between
     for step in range(2 * lasting):
