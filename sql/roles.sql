@@ -54,6 +54,6 @@ BEGIN
         EXECUTE 'GRANT MAINTAIN ON pgembed.jaccard_ranks, pgembed.jaccard_sets, pgembed.jaccard_signatures,
                                    pgembed.candidate_pairs, pgembed.chunk_splits, pgembed.triplet_candidates,
                                    pgembed.crowded_buckets, pgembed.code_chunks, pgembed.chunk_locations, pgembed.tokens,
-                                   pgembed.source_files TO pgembed_writer';
+                                   pgembed.source_files, pgembed.lexical_documents TO pgembed_writer';
     END IF;
 END $$;

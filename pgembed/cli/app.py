@@ -1,8 +1,10 @@
 """The command `pgembed`: registers the commands and turns errors into exit codes (0 done, 1 failed, 2 wrong usage)."""
 
+import errno
 import importlib
 import importlib.util
 import io
+import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -79,6 +81,7 @@ def main() -> None:
         raise
     except Exception as error:
         _explain_database_error(error)
+        _explain_full_disk(error)
         raise
 
 
@@ -95,3 +98,15 @@ def _explain_database_error(error: Exception) -> None:
 
     if explained := explain(error):
         _fail(str(explained))
+
+
+def _explain_full_disk(error: BaseException) -> None:
+    """Turn what is said when this machine's disk is full, by the system or by a library, into one with a remedy."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(cause):
+            from pgembed.config import settings
+
+            remedy = f"Free space there ({settings().home}), then run the same command again: it goes on."
+            _fail(f"This machine's disk is full: {error}\n  {remedy}")
+        cause = cause.__cause__ or cause.__context__

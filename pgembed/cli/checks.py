@@ -16,8 +16,8 @@ _MOST_DRIFT = 10  # differences of the schema that are named one by one
 Connection = psycopg.Connection[Any]
 
 
-def check_all(dsn: str | None, *, fix: bool = False) -> tuple[list[Problem], list[Problem]]:
-    """Return the problems there are, and those that were there and are `fix`ed."""
+def check_all(dsn: str | None, *, fix: bool = False, strict: bool = False) -> tuple[list[Problem], list[Problem]]:
+    """Return the problems there are, and those that were there and are `fix`ed; `strict` looks for all there can be."""
     from pgembed.db.connection import connect
     from pgembed.errors import DatabaseError
 
@@ -28,7 +28,7 @@ def check_all(dsn: str | None, *, fix: bool = False) -> tuple[list[Problem], lis
         return [*problems, Problem(error.message, error.remedy or "")], []
     fixed: list[Problem] = []
     with conn:
-        for problem in _database(conn):
+        for problem in _database(conn, strict=strict):
             if fix and problem.fix is not None:
                 problem.fix(conn)
                 fixed.append(problem)
@@ -53,7 +53,7 @@ def _engines() -> Iterator[Problem]:
         )
 
 
-def _database(conn: Connection) -> Iterator[Problem]:
+def _database(conn: Connection, *, strict: bool) -> Iterator[Problem]:
     from pgembed.db.connection import preflight
     from pgembed.db.migrations import require_current
     from pgembed.errors import SchemaError
@@ -67,6 +67,8 @@ def _database(conn: Connection) -> Iterator[Problem]:
     yield from _schema(conn)
     yield from _contents(conn)
     yield from _active_model(conn)
+    if strict:
+        yield from _strictly(conn)
 
 
 def _schema(conn: Connection) -> Iterator[Problem]:
@@ -150,6 +152,20 @@ def _active_model(conn: Connection) -> Iterator[Problem]:
         )
     elif is_installed("onnxruntime-gpu"):
         yield from _gpu(Path(place))
+
+
+def _strictly(conn: Connection) -> Iterator[Problem]:
+    """Everything that must be so at any time, seen in one state of the database."""
+    from pgembed.cli.invariants import violations
+    from pgembed.cli.kept_files import broken_files
+    from pgembed.db.connection import register_vectors
+    from pgembed.db.sql import query
+
+    register_vectors(conn)
+    with conn.transaction():
+        conn.execute(query("begin_snapshot"))
+        yield from violations(conn)
+        yield from broken_files(conn)
 
 
 def _gpu(artefact: Path) -> Iterator[Problem]:

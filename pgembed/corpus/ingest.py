@@ -119,9 +119,7 @@ class _Run:
         report.files_deleted = len(gone)
         has_changed = bool(gone or report.chunks_new or report.chunks_deleted)
         kept = [path for path in self.known if path not in gone]
-        self.writer.finish(sorted(gone), seen=[*self.seen, *kept], unchanged=self.unchanged)
-        if has_changed:
-            self.conn.execute(query("analyze_corpus"))
+        self.writer.finish(sorted(gone), seen=[*self.seen, *kept], unchanged=self.unchanged, has_changed=has_changed)
 
     def _is_unchanged(self, item: Candidate) -> bool:
         known = self.known.get(item.path)

@@ -70,9 +70,12 @@ class SliceWriter:
         report.chunks_reused += reused
         report.chunks_deleted += deleted
 
-    def finish(self, gone: list[str], *, seen: list[str], unchanged: list[str]) -> None:
-        """Remove the files that are gone and the remarks on paths not `seen`; bring what depends on all up to date."""
-        self.report.chunks_deleted += self._retry(lambda: self._finish(gone, seen, unchanged))
+    def finish(self, gone: list[str], *, seen: list[str], unchanged: list[str], has_changed: bool) -> None:
+        """Remove the files that are gone and the remarks on paths not `seen`; bring what depends on all up to date.
+
+        `has_changed`: whether this run has written or removed chunks. What an interrupted one wrote is found here.
+        """
+        self.report.chunks_deleted += self._retry(lambda: self._finish(gone, seen, unchanged, has_changed))
 
     def _write(self, part: Slice) -> tuple[int, int, int]:
         conn, source = self.conn, self._source
@@ -113,15 +116,18 @@ class SliceWriter:
         conn.execute(query("insert_rejects"), source)
         return new, len(distinct) - new, deleted
 
-    def _finish(self, gone: list[str], seen: list[str], unchanged: list[str]) -> int:
+    def _finish(self, gone: list[str], seen: list[str], unchanged: list[str], has_changed: bool) -> int:
         conn, source = self.conn, self._source
         conn.execute(query("lock_chunks"))
         left = [row[0] for row in conn.execute(query("delete_files"), {**source, "paths": gone})]
         deleted = conn.execute(query("delete_orphans"), {"chunk_ids": left}).rowcount
         conn.execute(query("clear_other_rejects"), {**source, "seen": seen, "unchanged": unchanged})
         conn.execute(query("count_document_frequencies"))
-        complete_lexicon(conn)
+        described = complete_lexicon(conn)
         conn.execute(query("finish_source"), {**source, "revision": self.report.revision})
+        if has_changed or described:
+            # in the same transaction: killed behind it, the next run would find nothing changed and leave it out
+            conn.execute(query("analyze_corpus"))
         return deleted
 
     def _retry(self, do: Callable[[], _Result]) -> _Result:

@@ -148,8 +148,6 @@ class _Run:
                     self._record_recall(run_id, self._bands())
         new, _, _, waiting = to_do
         more, added = self._join_new(int(new), int(waiting))
-        if chunks or more:
-            self.conn.execute(query("analyze_pairs"))
         return chunks + more, found + added
 
     def _needs_full(self, last: tuple[int, str, float, int, bool] | None, to_do: tuple[float, ...]) -> bool:
@@ -201,6 +199,7 @@ class _Run:
         slices = self.conn.execute(query("open_slices"), {"run_id": run_id}).fetchall()
         work = [(sets, self._slice(run_id, ordinal)) for ordinal, sets in slices]
         spread(self.conn, work, self.jobs, self.progress, "finding pairs", "chunks")
+        self.conn.execute(query("analyze_pairs"))  # before the run is finished: a killed one does it when it goes on
         if self.approximate:
             self._record_recall(run_id, self._bands())
         parameters = {"run_id": run_id, "seconds": time.monotonic() - started}
@@ -273,6 +272,7 @@ class _Run:
                 with self.conn.transaction():
                     found += self.conn.execute(pair_chunks, {"chunk_ids": ids, **self._threshold()}).rowcount
                     self.conn.execute(query("leave_queue"), {"chunk_ids": ids})
+                    self.conn.execute(query("analyze_pairs"))  # with the last that leave: nothing would come back to it
                 chunks += len(ids)
                 task.advance(len(ids))
         if run_id is None:

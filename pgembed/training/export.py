@@ -4,12 +4,13 @@ Pooling, normalisation and the join to 2,560 dimensions are inside the graph. Re
 a checkpoint; writes an artefact (see `encoders.artefact`).
 """
 
+import errno
 import json
 import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from pgembed.encoders.artefact import (
 )
 from pgembed.encoders.batching import pad
 from pgembed.encoders.end_of_text import tokenizer_json
+from pgembed.encoders.half_written import begin_folder, left_behind
 from pgembed.encoders.source import resolve_spec as resolve_spec  # the stages' commands take it from here
 from pgembed.encoders.spec import ROLES, EncoderSpec
 from pgembed.encoders.tokenizer import Tokenizer
@@ -73,13 +75,13 @@ def export_encoder(
         spec = replace(spec, name=name)
     folders = make_ready(spec, progress)
     wanted = fingerprint(spec, folders)
+    remove_left(out)
     if (existing := intact_export(out)) is not None and existing.fingerprint == wanted:
         progress.say(f"{out} holds this encoder already.")
         return existing
     progress.say(f"Exporting {spec.name} to {out} …")
     model = load_model(spec, folders)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    partial = begin_folder(out)
     try:
         for tower, folder in zip(spec.towers, folders, strict=True):
             (partial / tokenizer_name(tower)).write_text(tokenizer_json(tower, folder), encoding="utf-8")
@@ -213,11 +215,28 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
 
 
 def replace_folder(new: Path, place: Path) -> None:
-    """Put `new` where `place` is. A reader sees the old folder, for an instant none, then the new one."""
-    if place.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{place.name}-old-", dir=place.parent))
-        place.rename(old / place.name)
-        new.rename(place)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        new.rename(place)
+    """Put `new` where `place` is. A reader sees the old folder, for an instant none, then the new one.
+
+    Where another process does the same at the same time, the last one's stays.
+    """
+    while True:
+        old = begin_folder(place)
+        with suppress(FileNotFoundError):
+            place.rename(old / place.name)
+        try:
+            new.rename(place)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                with suppress(OSError):
+                    (old / place.name).rename(place)
+                raise
+        else:
+            return
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_left(place: Path) -> None:
+    """Remove what processes that were killed had begun to write for `place`: each may hold all the weights."""
+    for path in left_behind(place.parent, place.name):
+        shutil.rmtree(path, ignore_errors=True)

@@ -5,7 +5,6 @@ and what it was measured by.
 """
 
 import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,13 @@ from typing import Any
 import psycopg
 
 from pgembed.encoders.artefact import MODEL, Manifest, tokenizer_name
+from pgembed.encoders.half_written import begin_folder
 from pgembed.encoders.onnx_encoder import OnnxEncoder
 from pgembed.encoders.weights import file_sha256, fingerprint, make_ready
 from pgembed.errors import ExportError
 from pgembed.evaluation.dataset import Dataset
 from pgembed.progress import SILENT, Progress
-from pgembed.training.export import PARITY_TEXTS, intact_export, replace_folder, write_manifest
+from pgembed.training.export import PARITY_TEXTS, intact_export, remove_left, replace_folder, write_manifest
 from pgembed.training.quantise import write_half, write_int8
 from pgembed.training.variant_gate import Verdict, judge, unjudged
 
@@ -68,17 +68,17 @@ def export_variant(
         raise ExportError(f"{reference.path} is {reference.precision}: a variant is made from float32.")
     if out.resolve() == reference.path.resolve():
         raise ExportError(f"{out} holds the float32 graph.", remedy="Give --out another folder.")
+    remove_left(out)
     there = intact_export(out)
     if there is not None and _is_variant(there, reference, precision) and (dataset is None or not there.is_unjudged):
         progress.say(f"{out} holds this variant already.")
         return there
     progress.say(f"Writing {reference.spec.name} in {precision} to {out} …")
-    out.parent.mkdir(parents=True, exist_ok=True)
     base = OnnxEncoder.of(reference, bulk=True)
     attempts = _QUANTISED if precision == "int8" else ((),)
     failed: Verdict | None = None
     for operators in attempts:
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        partial = begin_folder(out)
         try:
             draft = _write(reference, precision, operators, partial)
             # no manifest is there yet, so that a run that is killed leaves nothing that would be taken for an encoder

@@ -152,7 +152,7 @@ UPDATE pgembed.tokens t SET document_frequency = coalesce(c.documents, 0)
 UPDATE pgembed.sources SET ingested_at = now(), revision = %(revision)s WHERE id = %(source_id)s;
 
 -- name: analyze_corpus
-ANALYZE pgembed.code_chunks, pgembed.chunk_locations, pgembed.tokens, pgembed.source_files;
+ANALYZE pgembed.code_chunks, pgembed.chunk_locations, pgembed.tokens, pgembed.source_files, pgembed.lexical_documents;
 
 -- name: source_totals
 SELECT count(DISTINCT chunk_id), count(*) FROM pgembed.chunk_locations WHERE source_id = %(source_id)s;

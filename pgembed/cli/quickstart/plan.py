@@ -28,9 +28,9 @@ class Plan:
 
 
 PLANS = {
-    "quick": Plan("quick", 1_200_000, 400, 150, 40, 24),
-    "default": Plan("default", 6_000_000, 1_000, 400, 120, 24),
-    "thorough": Plan("thorough", None, 3_000, 1_000, 400, 32),
+    "quick": Plan("quick", 1_200_000, 400, 150, 20, 48),
+    "default": Plan("default", 6_000_000, 1_000, 400, 60, 48),
+    "thorough": Plan("thorough", None, 3_000, 1_000, 200, 64),
 }
 
 DEFAULT_LIMIT_S = 8 * 60

@@ -172,6 +172,19 @@ def test_a_large_table_that_was_never_analysed(conn: psycopg.Connection, databas
     assert problems(database_url) == {}
 
 
+def test_after_an_ingest_nothing_is_left_to_analyse(
+    conn: psycopg.Connection, database_url: str, tmp_path: Path
+) -> None:
+    conn.execute("ALTER TABLE pgembed.lexical_documents SET (autovacuum_enabled = false)")
+    functions = (f"def function_{letter}{other}{third}():\n    return {letter!r}\n\n\n"
+                 for letter in "abcdefghijk" for other in "abcdefghij" for third in "abcdefghij")  # fmt: skip
+    (tmp_path / "many.py").write_text("".join(functions))
+    assert pgembed("ingest", str(tmp_path), "--dsn", database_url).code == 0
+    conn.execute("SELECT pg_stat_force_next_flush()")
+    assert conn.execute("SELECT count(*) FROM pgembed.lexical_documents").fetchone() == (1100,)
+    assert problems(database_url) == {}
+
+
 def test_an_active_model_that_is_gone(searchable: psycopg.Connection, database_url: str, tmp_path: Path) -> None:
     searchable.execute("UPDATE pgembed.generations SET onnx_path = %s", (str(tmp_path / "gone"),))
     what, remedy = only(problems(database_url))
