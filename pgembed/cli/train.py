@@ -28,9 +28,12 @@ def train(
     kind: Annotated[str, typer.Option("--kind", help="docstring, code, or all.")] = "docstring",
     language: Annotated[str | None, typer.Option("--language", help="Only triplets of this language.")] = None,
     code_share: Annotated[
-        float,
+        float | None,
         typer.Option(
-            "--code-share", min=0.0, max=0.9, help="Part of every batch that is code triplets, beside docstrings."
+            "--code-share",
+            min=0.0,
+            max=0.9,
+            help="Part of every batch that is code triplets, beside docstrings. Default: 0.25, where there are any.",
         ),
     ] = _DEFAULT.code_share,
     seed: Annotated[int, typer.Option("--seed", help="Where in the view's order the run begins.")] = _DEFAULT.seed,

@@ -15,6 +15,8 @@ from pgembed.db.sql import query
 from pgembed.errors import TrainingError
 from pgembed.training.options import TrainingOptions
 
+CODE_SHARE = 0.25
+"""Of a batch, where nobody said how much."""
 _FETCH = 500
 
 
@@ -68,21 +70,38 @@ def summarise(reader: psycopg.Connection, options: TrainingOptions) -> DataSumma
     return DataSummary(both, found.triplets, code.triplets)
 
 
+def settled(reader: psycopg.Connection, options: TrainingOptions) -> TrainingOptions:
+    """Return the options with the share of code triplets decided: a quarter where nobody said how much, if there are
+    any, and if that is a whole triplet of a batch of docstrings."""
+    if options.code_share is not None:
+        return options
+    can_mix = options.kind == "docstring" and round(options.batch * CODE_SHARE) > 0
+    has_code = can_mix and count_of(reader, options.of_kind("code")) > 0
+    return replace(options, code_share=CODE_SHARE if has_code else 0.0)
+
+
 def count_of(reader: psycopg.Connection, options: TrainingOptions) -> int:
     """Return how many triplets the options' kind alone has; it may be none."""
-    row = reader.execute(_statement("training_count", options), options.filters()).fetchone()
+    with _needing_triplets(options):
+        row = reader.execute(_statement("training_count", options), options.filters()).fetchone()
     return 0 if row is None else int(row[0])
 
 
-def _summarise(reader: psycopg.Connection, options: TrainingOptions) -> DataSummary:
+@contextmanager
+def _needing_triplets(options: TrainingOptions) -> Iterator[None]:
     try:
-        row = reader.execute(_statement("training_fingerprint", options), options.filters()).fetchone()
+        yield
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
         raise TrainingError(
             f"pgembed.{options.view} is not a view of triplets: {error.diag.message_primary}",
             remedy="A view needs the columns of pgembed.triplets: ordinal, kind, split, language, anchor, "
             "positive, negative.",
         ) from error
+
+
+def _summarise(reader: psycopg.Connection, options: TrainingOptions) -> DataSummary:
+    with _needing_triplets(options):
+        row = reader.execute(_statement("training_fingerprint", options), options.filters()).fetchone()
     if row is None or not row[1]:
         raise TrainingError(
             f"pgembed.{options.view} gives no triplets for {options.filters()}.",
@@ -128,7 +147,7 @@ def batch_size(options: TrainingOptions, data: DataSummary) -> int:
 
 
 def _places(options: TrainingOptions, data: DataSummary, step: int) -> dict[str | None, dict[str, int]]:
-    mixed_in = round(options.batch * options.code_share)
+    mixed_in = round(options.batch * (options.code_share or 0))
     return {
         kind: _place(options.seed, size, available, step)
         for kind, size, available in (

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pgembed.encoders.weights import make_ready
 from pgembed.errors import TrainingError
 from pgembed.progress import SILENT, Progress
-from pgembed.training.data import Triplet, batches, snapshot, summarise
+from pgembed.training.data import Triplet, batches, settled, snapshot, summarise
 from pgembed.training.determinism import deterministic
 from pgembed.training.encode import TextEncoder
 from pgembed.training.export import resolve_spec
@@ -80,6 +80,7 @@ def check_gradients(
     check(options, spec)
     folders = make_ready(spec, progress)
     with snapshot(conn) as reader, deterministic():
+        options = settled(reader, options)
         data = summarise(reader, options)
         model = prepare_model(spec, folders, options).double()
         encode = TextEncoder(spec, max_tokens=options.max_tokens)

@@ -10,7 +10,7 @@ with it, and touch neither database nor disk but to load the base and a checkpoi
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from pgembed.errors import TrainingError
 from pgembed.progress import SILENT, Progress
 from pgembed.training.board import require_tensorboard
 from pgembed.training.checkpoint import Setting, State, load_best, remove_leftovers, remove_steps, save_final
-from pgembed.training.data import DataSummary, batch_size, snapshot, summarise
+from pgembed.training.data import DataSummary, batch_size, settled, snapshot, summarise
 from pgembed.training.determinism import deterministic
 from pgembed.training.distributed import ALONE, Processes
 from pgembed.training.export import resolve_spec
@@ -97,6 +97,7 @@ def train(
     precision = resolve_precision(options.precision, device=among.device)
     code = code_identity()
     with snapshot(conn) as reader:
+        options = settled(reader, options)
         data = summarise(reader, options)
         held = read_validation(reader, options)
         _need_validation(options, held)
@@ -147,6 +148,8 @@ def follow(options: TrainingOptions, *, among: Processes, base: str | Path = "mi
     folders = make_ready(spec, SILENT)
     found = fingerprint(spec, folders)
     for plan in among.broadcast(_NOTHING):
+        if options.code_share is None:  # which the first process has decided
+            options = replace(options, code_share=plan.options.code_share)
         mine = {"options": options, "base": found, **code_identity()}
         theirs = {"options": plan.options, "base": plan.setting.identity["base"], **plan.setting.code}
         if differing := [name for name, value in mine.items() if value != theirs[name]]:

@@ -9,6 +9,7 @@ import psycopg
 
 from pgembed.errors import TrainingError
 from pgembed.progress import SILENT, Progress
+from pgembed.training.data import CODE_SHARE
 from pgembed.training.options import TrainingOptions
 from pgembed.training.runs import ValidationMetrics
 from pgembed.training.study import finished, importance, next_trial, open_study
@@ -84,6 +85,8 @@ def search(
         TrainingError: the study of this name is about something else.
     """
     budget = budget or Budget()
+    if options.code_share is None:
+        options = replace(options, code_share=CODE_SHARE if bench.code else 0.0)
     ends = monotonic() + 60 * (budget.minutes or float("inf"))
     shared = {key: value for key, value in options.hyperparameters().items() if key not in _SEARCHED | {"precision"}}
     filters = {**options.filters(), "view": options.view, "seed": options.seed}

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from pgembed.errors import TrainingError
-from pgembed.training.data import batch_size, batches, sampler_state, snapshot, summarise
+from pgembed.training.data import batch_size, batches, sampler_state, settled, snapshot, summarise
 from pgembed.training.options import TrainingOptions
 
 OPTIONS = TrainingOptions(view="made_up_triplets", batch=8, seed=5)
@@ -60,3 +60,19 @@ def test_a_share_that_cannot_be_is_refused(triplets: psycopg.Connection) -> None
             TrainingOptions(**options)  # type: ignore[arg-type]
     with pytest.raises(TrainingError, match=r"gives no triplets for .*'code'"):
         ordinals(triplets, MIXED, 1)
+
+
+def test_a_quarter_is_mixed_in_where_nobody_said_how_much_and_there_is_any(
+    mixed: psycopg.Connection, triplets: psycopg.Connection
+) -> None:
+    with snapshot(mixed) as reader:
+        assert settled(reader, OPTIONS).code_share == 0.25
+        assert settled(reader, replace(OPTIONS, code_share=0.0)).code_share == 0.0
+        assert settled(reader, replace(OPTIONS, kind="code")).code_share == 0.0
+        assert settled(reader, replace(OPTIONS, batch=2)).code_share == 0.0  # half a triplet
+        assert settled(reader, MIXED) is MIXED
+
+
+def test_docstrings_alone_are_trained_on_where_there_is_no_code(triplets: psycopg.Connection) -> None:
+    with snapshot(triplets) as reader:
+        assert settled(reader, OPTIONS).code_share == 0.0

@@ -126,7 +126,8 @@ def test_a_collapse_raises_the_alarm_and_is_not_called_better(
     told = CliRunner().invoke(
         app,
         ["train", "--base", str(tiny_model), "--view", "made_up_triplets", "--steps", "24", "--batch", "8",
-         "--learning-rate", "3", "--interpolate", "1", "--precision", "fp32", "--dsn", database_url],
+         "--loss", "triplet", "--learning-rate", "3", "--interpolate", "1", "--precision", "fp32", "--dsn",
+         database_url],
         catch_exceptions=False,
     )  # fmt: skip
     assert told.exit_code == 0, told.output

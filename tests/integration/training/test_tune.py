@@ -90,7 +90,7 @@ def test_a_search_finds_what_is_better_and_says_what_mattered(conn: psycopg.Conn
     result = search(conn, bench, OPTIONS, budget=Budget(trials=30))
     first = bench.seen[0]
     assert (first.batch, first.negatives, first.margin, first.learning_rate, first.code_share) == (
-        8, "hardest", 0.2, pytest.approx(2e-4), 0.0
+        8, "hardest", 0.2, pytest.approx(2e-4), 0.25
     )  # fmt: skip
     assert result.best is not None
     assert result.options is not None
