@@ -1,10 +1,10 @@
 """What training pays, and what it costs: base against fine-tuned, at home, on code never seen, and on people's queries.
 
-    pgembed ingest PACKAGE…        # the code to train on
+    pgembed ingest --exclude tests/ PACKAGE…   # into one database the code to train on, into another what it never sees
     pgembed pairs
-    python benchmarks/recipe.py --unseen DSN --dataset DIR --documents 5000 --shares 0.3 0.5 0.7 1
-    python benchmarks/recipe.py --unseen DSN --dataset DIR --documents 1200 --shares 0.5 \\
-        --trial default --trial code_share=0.25 --trial kind=code --trial loss=triplet,batch=24,steps=266
+    python benchmarks/recipe.py --unseen DSN --dataset DIR --documents 5000 --shares 0.5 0.6
+    python benchmarks/recipe.py --unseen DSN --dataset DIR --documents 1200 --queries 400 --shares 0.3 0.5 0.7 1 \\
+        --trial default --trial code_share=0.0 --trial kind=code --trial loss=triplet,batch=24,steps=266
 
 Fine-tunes minilm on the triplets of --dsn, once for each --trial (options of `pgembed train` by their names in
 TrainingOptions; a finished run is not done again), averages the trained weights with the base's at each of --shares,
