@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgembed.cli.quickstart.plan import PLANS, choose_files, estimate_seconds, fit
+from pgembed.cli.quickstart.plan import DEFAULT_LIMIT_S, PLANS, choose_files, estimate_seconds, fit
 
 FILES = st.dictionaries(st.text(min_size=1, max_size=8), st.integers(0, 1000), min_size=1, max_size=40)
 
@@ -51,7 +51,7 @@ def test_a_slow_machine_gets_a_smaller_default_and_a_fast_one_all_of_it() -> Non
     assert plan.corpus_bytes is not None
     assert slow.corpus_bytes < plan.corpus_bytes
     assert slow.training_steps < plan.training_steps
-    assert estimate_seconds(slow, corpus, 90.0, bf16=False) <= 480
+    assert estimate_seconds(slow, corpus, 90.0, bf16=False) <= DEFAULT_LIMIT_S
     assert slow.training_steps > 0
 
 
