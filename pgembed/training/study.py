@@ -57,7 +57,9 @@ def open_study(
         return opened
 
     with _one_at_a_time(conn):
-        conn.execute(query("tuning_schema"))
+        # asked first: to make it IF NOT EXISTS takes the right to make schemas, even where it exists
+        if conn.execute(query("tuning_schema_missing")).fetchone():
+            conn.execute(query("tuning_schema"))
         storage = optuna.storages.RDBStorage("postgresql+psycopg://", engine_kwargs={"creator": connect})
     try:
         yield _study(conn, storage, name, identity, first)

@@ -1,5 +1,8 @@
 -- `pgembed tune`. Optuna makes its own tables, with an alembic_version among them, in a schema of their own.
 
+-- name: tuning_schema_missing
+SELECT true WHERE to_regnamespace('pgembed_tune') IS NULL;
+
 -- name: tuning_schema
 CREATE SCHEMA IF NOT EXISTS pgembed_tune;
 

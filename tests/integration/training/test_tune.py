@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from fixtures_cli import pgembed
+from psycopg.conninfo import make_conninfo
 
 from pgembed.db.connection import connect
 from pgembed.errors import TrainingError
@@ -219,3 +220,18 @@ def test_one_training_serves_every_share_and_a_guard_takes_off_what_is_lost(
     )
     assert ruined[-1].guard == pytest.approx(0, abs=0.3)
     assert ruined[-1].penalty >= 0
+
+
+def test_a_role_that_may_not_make_schemas_searches_in_one_that_is_made_for_it(
+    conn: psycopg.Connection, database_url: str
+) -> None:
+    conn.execute("CREATE ROLE tuner")
+    try:
+        with connect(make_conninfo(database_url, options="-c role=tuner")) as tuner:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                search(tuner, Scored(), OPTIONS, budget=Budget(trials=1))
+            conn.execute("CREATE SCHEMA pgembed_tune AUTHORIZATION tuner")
+            assert len(search(tuner, Scored(), OPTIONS, budget=Budget(trials=3)).trials) == 3
+    finally:
+        conn.execute("DROP OWNED BY tuner CASCADE")
+        conn.execute("DROP ROLE tuner")
