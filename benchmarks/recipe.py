@@ -86,7 +86,7 @@ def main() -> None:
 
 def _options(told: str) -> TrainingOptions:
     """Return the options of one trial, without validations: here another measure is taken."""
-    values = {} if told == "default" else dict(part.split("=") for part in told.split(","))
+    values = {} if told == "default" else dict(part.partition("=")[::2] for part in told.split(","))
     known = {field.name for field in fields(TrainingOptions)}
     if unknown := set(values) - known:
         raise SystemExit(f"--trial: {', '.join(sorted(unknown))}: no such option; there are {', '.join(sorted(known))}")
