@@ -17,14 +17,26 @@ const trouble = document.getElementById("trouble");
 const answering = document.getElementById("answering");
 let status = null;
 
+let rendering = 0;
+
+/** Show the view that the address names; `data-shown` says which address it was when all of it is there. */
 async function render() {
   const { view, parts, given } = current();
+  const [turn, shown] = [++rendering, location.hash];
+  main.ariaBusy = "true";
   for (const link of document.querySelectorAll("nav a")) {
     if (link.getAttribute("href") === `#/${view}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   document.title = view === "search" && given.q ? `${given.q} · pgembed` : `${view} · pgembed`;
-  await (VIEWS[view] ?? searchView)(main, given, status, parts);
+  try {
+    await (VIEWS[view] ?? searchView)(main, given, status, parts);
+  } finally {
+    if (turn === rendering) {
+      main.ariaBusy = null;
+      main.dataset.shown = shown;
+    }
+  }
 }
 
 function showStatus() {

@@ -7,8 +7,9 @@ export function current() {
   return { view: view ?? "search", parts, given: Object.fromEntries(new URLSearchParams(parameters)) };
 }
 
-/** Go to a view; what is empty is left out. */
+/** Go to a view; what is empty is left out. What is shown until then takes no more keys. */
 export function go(view, given = {}) {
+  document.getElementById("main").ariaBusy = "true";
   const kept = Object.entries(given).filter(([, value]) => value !== "" && value !== null && value !== undefined);
   const hash = `#/${view}${kept.length ? `?${new URLSearchParams(kept)}` : ""}`;
   if (location.hash === hash) window.dispatchEvent(new HashChangeEvent("hashchange"));

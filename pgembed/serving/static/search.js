@@ -110,6 +110,7 @@ export async function chunkView(main, given, _status, [id]) {
 
 /** Move through the hits by key. Returns whether the key was one of ours. */
 export function moveThroughHits(event) {
+  if (document.getElementById("main").ariaBusy) return false; // these hits are about to go
   const items = [...document.querySelectorAll("main .hits > .hit")];
   const at = items.indexOf(document.activeElement);
   const typing = document.activeElement?.matches("input, select, textarea");

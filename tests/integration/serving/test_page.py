@@ -63,7 +63,14 @@ class Watched:
 
     def open(self, view: str) -> Page:
         self.page.goto(f"{self.url}/#/{view}")
+        self.wait()
         return self.page
+
+    def wait(self) -> None:
+        """Until the page shows what its address names, and not what it showed before."""
+        main = self.page.locator("#main")
+        expect(main).to_have_attribute("data-shown", self.page.evaluate("location.hash"))
+        expect(main).not_to_have_attribute("aria-busy", "true")
 
     def check(self) -> None:
         assert self.elsewhere == []
@@ -108,6 +115,7 @@ def test_by_keys_alone(watched: Watched) -> None:
     page.keyboard.type("wcc wdd")
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile(r"q=wcc\+wdd"))
+    watched.wait()
     hits = page.locator(".hit")
     expect(hits).to_have_count(10)
     page.keyboard.press("j")
@@ -181,6 +189,7 @@ def test_a_triplet_is_marked_and_the_mark_taken_back(watched: Watched, served: S
     page = watched.open("triplets")
     page.get_by_label("Kind").select_option("docstring")
     expect(page).to_have_url(re.compile("kind=docstring"))
+    watched.wait()
     first = page.locator(".hit").first
     ordinal = int(first.locator(".rank").inner_text().replace(",", ""))
     first.get_by_text("Why it is here").click()
@@ -199,6 +208,7 @@ def test_a_triplet_is_marked_and_the_mark_taken_back(watched: Watched, served: S
 
     assert there() == 0
     page.get_by_label("Show").select_option("true")
+    watched.wait()
     marked = page.locator(".hit")
     expect(marked).to_have_count(1)
     marked.get_by_role("button", name="Undo").click()
@@ -312,7 +322,8 @@ def test_a_token_is_asked_for_once(browser: Browser, start: Start, served: Serve
     token = "a-token-of-some-length"  # noqa: S105 - of this test
     with start("--dsn", served.url, PGEMBED_TOKEN=token) as running:
         watched = Watched(browser.new_page(), running.url)
-        page = watched.open("search")
+        page = watched.page
+        page.goto(f"{running.url}/#/search")
         page.get_by_label("Token").fill("wrong, and long enough")
         page.get_by_role("button", name="Log in").click()
         expect(page.get_by_text("That is not the token.")).to_be_visible()
