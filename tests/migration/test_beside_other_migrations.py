@@ -1,4 +1,4 @@
-"""pgembed in a database that has tables and Alembic migrations of its own: neither sees, changes or loses the other's."""
+"""pgembed in a database with tables and Alembic migrations of its own: neither sees, changes or loses the other's."""
 
 import subprocess
 import sys
