@@ -23,6 +23,7 @@ from importlib.metadata import version
 from urllib.parse import urlencode
 
 import numpy as np
+from queries import docstring_lines
 
 from pgembed.db.connection import connect, resolve
 
@@ -97,13 +98,7 @@ def main() -> None:
     given = parser.parse_args()
     dsn = resolve(given.dsn)
     with connect(dsn) as conn:
-        texts = [
-            row[0]
-            for row in conn.execute(
-                "SELECT DISTINCT left(split_part(docstring, E'\n', 1), 200) AS line FROM pgembed.code_chunks"
-                " WHERE length(split_part(docstring, E'\n', 1)) > 20 ORDER BY line LIMIT 500"
-            )
-        ]
+        texts = docstring_lines(conn, 500)
         row = conn.execute(
             "SELECT e.name, g.row_count, g.index_method, current_setting('server_version'),"
             " (SELECT extversion FROM pg_extension WHERE extname = 'vector') FROM pgembed.generations g"

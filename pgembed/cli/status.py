@@ -224,6 +224,8 @@ def _generations(found: "Overview", rates: dict[int, float]) -> RenderableType:
 
 
 def _generation(row: Row, rate: float | None) -> Row:
+    from pgembed.overview import UNFINISHED
+
     state = row["state"]
     vectors = "" if row["vectors"] is None else f"{'about ' if row['vectors_estimated'] else ''}{row['vectors']:,}"
     if row["missing"]:
@@ -233,7 +235,7 @@ def _generation(row: Row, rate: float | None) -> Row:
         state += f" {row['vectors'] / of:.0%}" if of else ""
     if row["workers"]:
         state += f", {row['workers']} at work"
-    elif row["state"] in ("filling", "indexing"):
+    elif row["state"] in UNFINISHED:
         state += ", nobody at work"
     if rate:
         vectors += f", {rate:,.0f}/s" + (f", {seconds(row['missing'] / rate)} left" if row["missing"] else "")

@@ -1,15 +1,23 @@
-// The index: what there is, the generations with their recall, and every measurement.
+// The index: what there is and what waits, who is at work, the generations with their recall, and every measurement.
 
 import { ask } from "./api.js";
 import { count, figure, fill, h, problem, table, when } from "./dom.js";
 
+const pieces = ({ items }) => `${count(items)} piece${items === 1 ? " of code waits" : "s of code wait"}`;
+const WAITS = {
+  pairs: (row) => `${pieces(row)} to be compared`,
+  triplets: (_row, { triplets }) => `the triplets are older than ${triplets.stale.join(", ")}`,
+  words: (row) => `${pieces(row)} to be found by their words`,
+  vectors: (row) => `${pieces(row)} for a vector${row.generation_id === null ? "" : ` in generation ${row.generation_id}`}`,
+  activation: (row) => `${pieces(row)} to be searched by meaning: generation ${row.generation_id} is ready, and none is active`,
+};
 const METRICS = ["ndcg@10", "mrr@10", "recall@10"];
 
 export async function indexView(main, _given, status) {
   const figures = h("div", {});
   const rest = h("div", {}, h("p", { class: "note" }, "…"));
   fill(main, h("h1", {}, "Index"), h("p", { class: "lead" }, "What is in the database, the generations of vectors, and how well each finds what it should."), figures, rest);
-  if (status) showFigures(figures, status);
+  if (status) fill(figures, figuresOf(status), waiting(status), leases(status));
   try {
     const [{ generations, active }, { evaluations }] = await Promise.all([ask("/api/generations"), ask("/api/evaluations")]);
     fill(rest, h("h2", {}, "Generations"), generations.length ? generationTable(generations, active) : h("p", { class: "notice" }, "None yet: ", h("code", {}, "pgembed reindex"), "."),
@@ -22,9 +30,24 @@ export async function indexView(main, _given, status) {
   }
 }
 
-function showFigures(box, { counts }) {
+function figuresOf({ counts }) {
   const names = [["chunks", "pieces of code"], ["docstrings", "with a docstring"], ["files", "files"], ["sources", "sources"], ["pairs", "look-alike pairs"]];
-  fill(box, h("div", { class: "figures" }, names.map(([name, text]) => h("div", {}, h("b", {}, count(counts[name])), h("span", {}, text))), h("div", {}, h("b", {}, counts.disk), h("span", {}, "on disk"))));
+  return h("div", { class: "figures" }, names.map(([name, text]) => h("div", {}, h("b", {}, count(counts[name])), h("span", {}, text))), h("div", {}, h("b", {}, counts.disk), h("span", {}, "on disk")));
+}
+
+function waiting(status) {
+  return status.lag.length > 0 && [h("h2", {}, "What waits"), h("ul", { "aria-label": "What waits" }, status.lag.map((row) =>
+    h("li", {}, WAITS[row.waiting_for](row, status), ": ", row.at_work ? "at work" : h("code", {}, row.command))))];
+}
+
+function leases({ leases: held }) {
+  const what = (row) => ({
+    range: () => `generation ${row.generation_id}, chunks ${count(row.first_chunk)} to ${count(row.last_chunk)}`,
+    choosing: () => `which generation of ${row.encoder} to fill`, encoder: () => `generations of ${row.encoder}`,
+    training: () => `training run ${row.run_id}`, source: () => `source ${row.source}`, chunks: () => "chunks, to write what was ingested",
+  }[row.what]?.() ?? row.what) + (row.waiting ? " (waits for it)" : "");
+  return held.length > 0 && [h("h2", {}, "At work"), table("At work", [["what", what], ["held by", (row) => row.application_name ?? ""],
+    ["role", (row) => row.role ?? ""], ["process of the server", (row) => row.pid, "right"], ["since", (row) => when(row.connected_at)]], held)];
 }
 
 function generationTable(generations, active) {

@@ -11,10 +11,11 @@ from contextlib import AbstractContextManager
 
 import psycopg
 import pytest
-from fixtures_serving import MARKUP, Running, Served
+from fixtures_serving import MARKUP, Running, Served, wait_until
 from playwright.sync_api import Browser, Dialog, Page, Route, expect, sync_playwright
 
 from pgembed.db.embedded import EmbeddedServer
+from pgembed.db.sql import query
 
 Start = Callable[..., AbstractContextManager[Running]]
 _ARGUMENTS = [
@@ -224,6 +225,29 @@ def test_curves_recall_and_evaluations(watched: Watched) -> None:
     page.get_by_role("link", name="Index").click()
     expect(page.get_by_role("region", name="Generations").locator("tbody tr")).to_have_count(2)
     expect(page.get_by_role("region", name=re.compile("^held-out"))).to_contain_text("0.700 [0.600, 0.800]")
+
+
+def test_what_waits_and_who_is_at_work(watched: Watched, running: Running, served: Served) -> None:
+    with (
+        psycopg.connect(served.url, autocommit=True, application_name="pgembed pairs") as conn,
+        running.client() as client,
+    ):
+        conn.execute(query("pairs_try_lock"))
+        conn.execute("INSERT INTO pgembed.pair_queue (chunk_id) VALUES (%s)", (served.hostile,))
+        wait_until(lambda: len(client.get("/api/status").json()["leases"]) == 1)
+        page = watched.open("index")
+        expect(page.get_by_role("list", name="What waits")).to_have_text(
+            "1 piece of code waits to be compared: at work"
+        )
+        expect(page.get_by_role("region", name="At work").locator("tbody tr")).to_contain_text("pgembed pairs")
+        conn.execute(query("pairs_unlock"))
+        wait_until(lambda: not client.get("/api/status").json()["leases"])
+        watched.open("search")
+        watched.page.reload()
+        watched.open("index")
+        expect(page.get_by_role("list", name="What waits").locator("code")).to_have_text("pgembed pairs")
+        expect(page.get_by_role("region", name="At work")).to_have_count(0)
+        conn.execute("DELETE FROM pgembed.pair_queue")
 
 
 def test_hostile_code_is_shown_and_does_nothing(watched: Watched, served: Served) -> None:
