@@ -51,7 +51,7 @@ class TrainingOptions:
     weight_decay: float = 0.0
     """A run of a few hundred steps that is averaged with its base is held near it by that already."""
     clip_norm: float = 1.0
-    interpolate: float = 0.5
+    interpolate: float = 0.55
     """Share of the trained weights in the result, the rest is the base's: what the base knew is kept. See the README,
     "What it pays"."""
     lora_rank: int = 0
