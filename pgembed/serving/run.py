@@ -29,8 +29,8 @@ def listen(host: str, port: int) -> socket.socket:
             f"Cannot listen on {host}:{port}: {error.strerror or error}.",
             remedy="Choose another one by --port (0: any that is free) or --host.",
         ) from error
-    # asyncio turns Nagle's algorithm off only where the protocol is named, and create_server does not name it: with it on,
-    # the body of an answer waits 40 ms for the client's delayed ACK of its headers
+    # asyncio turns Nagle's algorithm off only where the protocol is named, and create_server does not name it: with it
+    # on, the body of an answer waits 40 ms for the client's delayed ACK of its headers
     return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=listening.detach())
 
 
