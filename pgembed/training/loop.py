@@ -35,7 +35,7 @@ from pgembed.training.mixture import Weights, copy_weights, mix, set_weights, wh
 from pgembed.training.model import EncoderModel, load_model
 from pgembed.training.objective import check_widths
 from pgembed.training.options import TrainingOptions
-from pgembed.training.precision import resolve_precision
+from pgembed.training.precision import fastest_attention, resolve_precision
 from pgembed.training.recompute import recompute_layers
 from pgembed.training.revision import code_identity
 from pgembed.training.runs import (
@@ -50,6 +50,7 @@ from pgembed.training.runs import (
 )
 from pgembed.training.sharding import shard
 from pgembed.training.steps import Work, take_steps
+from pgembed.training.towers import Attention
 from pgembed.training.validation import ValidationSet, compare, read_validation
 
 
@@ -176,7 +177,8 @@ def _carry_out(
     """Take the steps, and return the state and, on the first process, the model as it is to be delivered."""
     options = plan.options
     with deterministic(), seeded(options.seed):
-        model = prepare_model(spec, folders, options).to(among.device)
+        attention = fastest_attention(plan.precision, options.max_tokens, among.device)
+        model = prepare_model(spec, folders, options, attention).to(among.device)
         if among.shards:
             shard(model, among)
         base = copy_weights(model)
@@ -197,7 +199,7 @@ def _carry_out(
         state = take_steps(work)
         if among.shards:
             trained = whole_weights(model)
-            model = prepare_model(spec, folders, options)  # in one piece, and in this machine's memory
+            model = prepare_model(spec, folders, options, attention)  # in one piece, and in this machine's memory
             base = copy_weights(model)
             set_weights(model, {name: value.cpu() for name, value in trained.items()})
         if among.is_first:
@@ -219,9 +221,11 @@ def check(options: TrainingOptions, spec: EncoderSpec, tensorboard: Path | None 
         require_tensorboard()
 
 
-def prepare_model(spec: EncoderSpec, folders: list[Path], options: TrainingOptions) -> EncoderModel:
+def prepare_model(
+    spec: EncoderSpec, folders: list[Path], options: TrainingOptions, attention: Attention = "sdpa"
+) -> EncoderModel:
     """Load the base, as the options want it trained."""
-    model = load_model(spec, folders, attention="sdpa")
+    model = load_model(spec, folders, attention=attention)
     if options.lora_rank:
         add_adapters(model, options.lora_rank, seed=options.seed)
     if options.gradient_checkpointing:

@@ -31,7 +31,7 @@ from pgembed.training.loop import check, prepare_model, seeded
 from pgembed.training.mixture import copy_weights, mixed
 from pgembed.training.model import EncoderModel
 from pgembed.training.options import TrainingOptions
-from pgembed.training.precision import resolve_precision
+from pgembed.training.precision import fastest_attention, resolve_precision
 from pgembed.training.runs import ValidationMetrics
 from pgembed.training.steps import Work, take_steps
 from pgembed.training.validation import ValidationSet, read_validation, validate
@@ -81,7 +81,9 @@ class Bench:
         self._spec: EncoderSpec = resolve_spec(base)
         check(options, self._spec)
         self._folders = make_ready(self._spec, progress)
-        self._bf16 = resolve_precision(options.precision, device=among.device) == "bf16"
+        precision = resolve_precision(options.precision, device=among.device)
+        self._bf16 = precision == "bf16"
+        self._attention = fastest_attention(precision, options.max_tokens, among.device)
         with snapshot(conn) as reader:
             data = summarise(reader, options)
             code = _code(reader, options)
@@ -114,7 +116,7 @@ class Bench:
             deterministic(),
             seeded(options.seed),
         ):
-            model = prepare_model(self._spec, self._folders, options).to(self._among.device)
+            model = prepare_model(self._spec, self._folders, options, self._attention).to(self._among.device)
             base = copy_weights(model)
             work = Work(
                 reader=reader,
@@ -144,7 +146,7 @@ class Bench:
 
     def _measure_base(self, options: TrainingOptions) -> Measured:
         with deterministic():
-            model = prepare_model(self._spec, self._folders, options).to(self._among.device)
+            model = prepare_model(self._spec, self._folders, options, self._attention).to(self._among.device)
             encode = TextEncoder(self._spec, max_tokens=options.max_tokens)
             ndcg = validate(model, encode, self._held, options, step=0, bf16=self._bf16).ndcg
             self._guard_scores: Floats | None = None

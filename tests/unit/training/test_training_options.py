@@ -3,12 +3,13 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from pgembed.cli.app import app
 from pgembed.errors import TrainingError
 from pgembed.training.options import TrainingOptions
-from pgembed.training.precision import resolve_precision
+from pgembed.training.precision import fastest_attention, resolve_precision
 
 
 @pytest.mark.parametrize(
@@ -60,3 +61,16 @@ def test_an_option_that_the_loss_would_ignore_is_refused(option: tuple[str, str]
     assert "--dsn is empty" in str(
         CliRunner().invoke(app, ["train", "--loss", "triplet", *option, "--dsn", " "]).exception
     )
+
+
+@pytest.mark.parametrize(
+    ("precision", "max_tokens", "device", "attention"),
+    [
+        ("bf16", 128, "cpu", "eager"),
+        ("bf16", 1024, "cpu", "sdpa"),
+        ("fp32", 128, "cpu", "sdpa"),
+        ("bf16", 128, "cuda", "sdpa"),
+    ],
+)
+def test_attention_is_fused_where_that_is_fast(precision: Any, max_tokens: int, device: str, attention: str) -> None:
+    assert fastest_attention(precision, max_tokens, torch.device(device)) == attention
