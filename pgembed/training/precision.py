@@ -32,5 +32,5 @@ def resolve_precision(
 
 
 def fastest_attention(precision: str, max_tokens: int, device: torch.device) -> Attention:
-    """Return how training computes attention: by torch's fused kernel, but for bf16 on a processor, where it is slow."""
+    """Return how to attend in training: by the fused kernel, but for bf16 on a processor, where it is slow."""
     return "eager" if precision == "bf16" and device.type == "cpu" and max_tokens <= _EAGER_UP_TO else "sdpa"
