@@ -72,5 +72,5 @@ def test_an_option_that_the_loss_would_ignore_is_refused(option: tuple[str, str]
         ("bf16", 128, "cuda", "sdpa"),
     ],
 )
-def test_attention_is_fused_where_that_is_fast(precision: Any, max_tokens: int, device: str, attention: str) -> None:
+def test_attention_is_fused_where_that_is_fast(precision: str, max_tokens: int, device: str, attention: str) -> None:
     assert fastest_attention(precision, max_tokens, torch.device(device)) == attention
