@@ -332,6 +332,11 @@ CREATE FUNCTION pgembed.copies_of(chunk bigint, above bigint[], least_copy doubl
     AS $_$
 #variable_conflict use_variable
 BEGIN
+    copies := 0;
+    IF NOT EXISTS (SELECT FROM candidate_pairs p WHERE p.chunk_a = chunk AND p.jaccard >= least_copy)
+       AND NOT EXISTS (SELECT FROM candidate_pairs p WHERE p.chunk_b = chunk AND p.jaccard >= least_copy) THEN
+        RETURN;
+    END IF;
     EXECUTE
         'WITH copy AS ('
         '    SELECT p.chunk_b AS id, p.jaccard FROM candidate_pairs p WHERE p.chunk_a = $1 AND p.jaccard >= $7'
