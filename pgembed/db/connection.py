@@ -35,6 +35,7 @@ def normalise(dsn: str) -> str:
     try:
         if _UNENCODED_PASSWORD.match(text):
             raise psycopg.ProgrammingError
+        conninfo_to_dict(text)  # make_conninfo lets pass what is percent-encoded and no UTF-8
         return make_conninfo(text)
     except (psycopg.ProgrammingError, ValueError):  # ValueError: what UTF-8 or a C string cannot hold
         # libpq quotes the text that it could not read, which may be the password: so its message stays out.

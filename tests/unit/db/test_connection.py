@@ -29,7 +29,9 @@ def test_options_and_socket_folders_survive() -> None:
     assert (parts["host"], parts["sslmode"]) == ("/run/pg", "verify-full")
 
 
-@pytest.mark.parametrize("dsn", ["mysql://me:hunter2@db/app", "postgresql://me:hunt er2@db/a b?x", "hunter2", ""])
+@pytest.mark.parametrize(
+    "dsn", ["mysql://me:hunter2@db/app", "postgresql://me:hunt er2@db/a b?x", "hunter2", "postgresql://hunt@db/%aa", ""]
+)
 def test_what_cannot_be_read_is_refused_without_its_password(dsn: str) -> None:
     if dsn == "":
         assert normalise(dsn) == ""  # libpq's own defaults
