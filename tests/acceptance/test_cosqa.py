@@ -1,7 +1,8 @@
 """The published model's published behaviour, through all of the pipeline: the proof that nothing on the way bends it.
 
 all-MiniLM-L6-v2 is exported, every function of CoSQA's development set goes through `reindex` into a generation, and
-the 500 web queries are ranked in the database by exact search. The reference was computed apart from this project, with
+the 500 web queries are ranked in the database, by exact search and by the index. The exact figures are held to a
+reference. The reference was computed apart from this project, with
 transformers: float32, mean pooling, 256 tokens, cosine, rank = 1 + the number scored strictly higher.
 
 The data (Computational Use of Data Agreement) is not part of this project. Put it, in BEIR's layout, into
@@ -57,6 +58,12 @@ def _load(conn: psycopg.Connection, texts: list[str]) -> dict[str, int]:
     return {text: ids[digest] for digest, text in zip(hashes, texts, strict=True)}
 
 
+def _nearest(conn: psycopg.Connection, generation: int, vector: np.ndarray) -> list[int]:
+    """Return the ten chunks that the generation's index finds, as a search does."""
+    statement = "SELECT chunk_id FROM pgembed.nearest(%s, 10, generation => %s)"
+    return [chunk for (chunk,) in conn.execute(statement, (vector, generation))]
+
+
 @pytest.mark.real_weights
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(not _DATA.is_dir(), reason=f"the data set is not there: no folder {_DATA}")
@@ -72,11 +79,18 @@ def test_the_base_model_gives_its_reference_figures(
     assert (generation.rows, generation.rejected) == (6267, 0)
 
     queries = OnnxEncoder.load(minilm_artefact).embed(list(dataset.queries.values()), role="query")
-    ranked = rank_generation(conn, generation.generation_id, queries)
-    rankings = {
-        query: [documents[chunk] for chunk in found] for query, found in zip(dataset.queries, ranked, strict=True)
+    found = {
+        "exact": rank_generation(conn, generation.generation_id, queries),
+        "index": [_nearest(conn, generation.generation_id, vector) for vector in queries],
     }
-    scores = score_rankings(rankings, dataset.judgements)
-    means = {metric: float(np.mean([values[metric] for values in scores.values()])) for metric in _REFERENCE}
+    means = {}
+    for how, ranked in found.items():
+        rankings = {
+            query: [documents[chunk] for chunk in ids] for query, ids in zip(dataset.queries, ranked, strict=True)
+        }
+        scores = score_rankings(rankings, dataset.judgements)
+        means[how] = {metric: float(np.mean([values[metric] for values in scores.values()])) for metric in _REFERENCE}
     print(f"cosqa-dev: {means}; {generation.chunks_per_second:.0f} chunks/s, index recall {generation.index_recall}")
-    assert means == pytest.approx(_REFERENCE, abs=0.005)
+    assert means["exact"] == pytest.approx(_REFERENCE, abs=0.005)
+    # what the index misses is at most what its calibration says, and seldom the one function that is right
+    assert means["index"] == pytest.approx(_REFERENCE, abs=0.02)
