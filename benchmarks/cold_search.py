@@ -20,7 +20,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from queries import docstring_lines
+from queries import active_generation, docstring_lines
 
 from pgembed.db.connection import connect, resolve
 
@@ -59,15 +59,10 @@ def main() -> None:
     dsn = resolve(given.dsn)
     with connect(dsn) as conn:
         texts = docstring_lines(conn, 500)
-        row = conn.execute(
-            "SELECT e.name, g.row_count, g.index_method, current_setting('server_version') FROM pgembed.generations g"
-            " JOIN pgembed.encoders e ON e.id = g.encoder_id WHERE g.state = 'active'"
-        ).fetchone()
-    assert row, "no generation is active"
-    name, chunks, index, server = row
+        name, chunks, index, server, pgvector = active_generation(conn)
     print(
         f"{chunks:,} chunks, {name}, {index}; {len(os.sched_getaffinity(0))} processors; PostgreSQL {server}, "
-        f"Python {platform.python_version()}, onnxruntime {version('onnxruntime')}"
+        f"pgvector {pgvector}, Python {platform.python_version()}, onnxruntime {version('onnxruntime')}"
     )
     taken: dict[str, list[float]] = {mode: [] for mode in ("starting", *_MODES)}
     for mode in taken:

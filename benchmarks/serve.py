@@ -23,7 +23,7 @@ from importlib.metadata import version
 from urllib.parse import urlencode
 
 import numpy as np
-from queries import docstring_lines
+from queries import active_generation, docstring_lines
 
 from pgembed.db.connection import connect, resolve
 
@@ -99,13 +99,7 @@ def main() -> None:
     dsn = resolve(given.dsn)
     with connect(dsn) as conn:
         texts = docstring_lines(conn, 500)
-        row = conn.execute(
-            "SELECT e.name, g.row_count, g.index_method, current_setting('server_version'),"
-            " (SELECT extversion FROM pg_extension WHERE extname = 'vector') FROM pgembed.generations g"
-            " JOIN pgembed.encoders e ON e.id = g.encoder_id WHERE g.state = 'active'"
-        ).fetchone()
-    assert row, "no generation is active"
-    name, chunks, index, server, pgvector = row
+        name, chunks, index, server, pgvector = active_generation(conn)
     print(
         f"{chunks:,} chunks, {name}, {index}, mode {given.mode}; {len(os.sched_getaffinity(0))} processors; "
         f"PostgreSQL {server}, pgvector {pgvector}, Python {platform.python_version()}, "
