@@ -367,6 +367,20 @@ END;
 $_$;
 
 --
+-- Name: count_shared(bigint, bigint); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.count_shared(chunk_x bigint, chunk_y bigint) RETURNS bigint
+    LANGUAGE sql STABLE
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+    SELECT count(*)
+      FROM (SELECT unnest(x.token_ids) FROM code_chunks x WHERE x.id = chunk_x
+            INTERSECT
+            SELECT unnest(y.token_ids) FROM code_chunks y WHERE y.id = chunk_y) AS shared
+$$;
+
+--
 -- Name: distinct_hits(bigint[], integer, double precision, boolean, bigint); Type: FUNCTION; Schema: pgembed; Owner: -
 --
 
@@ -737,9 +751,7 @@ BEGIN
     SELECT c.x, c.y, v.common::integer, v.common / (v.total - v.common)
       FROM candidates c
      CROSS JOIN LATERAL (
-           SELECT p.n + q.n AS total,
-                  coalesce(-(p.members <#> q.members),
-                           (SELECT count(*) FROM (SELECT unnest(p.ranks) INTERSECT SELECT unnest(q.ranks)) AS shared)) AS common
+           SELECT p.n + q.n AS total, coalesce(-(p.members <#> q.members), count_shared(c.x, c.y)) AS common
              FROM jaccard_sets p, jaccard_sets q WHERE p.chunk_id = c.x AND q.chunk_id = c.y OFFSET 0) AS v
      WHERE 1000 * v.common >= t * (v.total - v.common);
 END $$;
@@ -802,9 +814,7 @@ BEGIN
     SELECT c.x, c.y, v.common::integer, v.common / (v.total - v.common)
       FROM candidates c
      CROSS JOIN LATERAL (
-           SELECT p.n + q.n AS total,
-                  coalesce(-(p.members <#> q.members),
-                           (SELECT count(*) FROM (SELECT unnest(p.ranks) INTERSECT SELECT unnest(q.ranks)) AS shared)) AS common
+           SELECT p.n + q.n AS total, coalesce(-(p.members <#> q.members), count_shared(c.x, c.y)) AS common
              FROM jaccard_sets p, jaccard_sets q WHERE p.chunk_id = c.x AND q.chunk_id = c.y OFFSET 0) AS v
      WHERE 1000 * v.common >= t * (v.total - v.common);
 END $$;
@@ -868,6 +878,9 @@ DECLARE
     t         CONSTANT integer := min_jaccard;
     gap       CONSTANT double precision := (1000 - t) / (1000.0 + t);
     width     CONSTANT double precision := ln(1000.0 / least(t, 999)) / 3;
+    places    integer[];
+    ranks     integer[];
+    ranked    record;
     began     timestamptz;
     halved    boolean;
 BEGIN
@@ -881,60 +894,64 @@ BEGIN
     SELECT d.token_id, row_number() OVER (ORDER BY t.document_frequency NULLS FIRST, d.token_id)::integer AS rank
       FROM (SELECT DISTINCT unnest(s.token_ids) AS token_id FROM pg_temp.sample_chunks s) AS d
       LEFT JOIN tokens t ON t.id = d.token_id;
-    ANALYZE pg_temp.sample_ranks;
+    ranks := array_fill(0, ARRAY[(SELECT coalesce(max(r.token_id), 1) FROM pg_temp.sample_ranks r)]);
+    FOR ranked IN SELECT r.token_id, r.rank FROM pg_temp.sample_ranks r LOOP
+        ranks[ranked.token_id] := ranked.rank;
+    END LOOP;
     CREATE TEMPORARY TABLE sample_sets (LIKE jaccard_sets INCLUDING INDEXES) ON COMMIT DROP;
-    INSERT INTO pg_temp.sample_sets (chunk_id, n, ranks, prefix, members, sketch)
-    SELECT x.id, x.n, x.ranks, x.ranks[1 : x.n - (t * x.n + 999) / 1000 + 1],
-           CASE WHEN x.n <= 16000 THEN ('{' || array_to_string(x.ranks, ':1,') || ':1}/1000000000')::sparsevec END, x.sketch
-      FROM (SELECT m.id, count(*)::integer AS n, array_agg(r.rank ORDER BY r.rank) AS ranks, 
-                   bit_xor(1::bit(256) << (hashint4(r.rank) & 255)) AS sketch
-              FROM (SELECT s.id, unnest(s.token_ids) AS token_id FROM pg_temp.sample_chunks s) AS m
-              JOIN pg_temp.sample_ranks r ON r.token_id = m.token_id
-             GROUP BY m.id) AS x;
+    INSERT INTO pg_temp.sample_sets (chunk_id, n, prefix, members, sketch)
+    SELECT c.id, c.n,
+           ARRAY(SELECT ranks[t.id] AS place FROM (SELECT unnest(c.token_ids) AS id) AS t
+                  ORDER BY place LIMIT c.n - (jaccard_estimate.min_jaccard * c.n + 999) / 1000 + 1),
+           CASE WHEN c.n <= 16000 THEN ('{' || array_to_string(c.token_ids, ':1,') || ':1}/1000000000')::sparsevec END,
+           (SELECT bit_xor(1::bit(256) << (t.id & 255)) FROM (SELECT unnest(c.token_ids) AS id) AS t)
+      FROM (SELECT s.id, cardinality(s.token_ids) AS n, s.token_ids FROM pg_temp.sample_chunks s) AS c;
     ANALYZE pg_temp.sample_sets;
     prepare_s := extract(epoch FROM clock_timestamp() - began);
     SELECT count(*) INTO sampled FROM pg_temp.sample_sets;
 
     -- as jaccard_join has them
     began := clock_timestamp();
+    places := ARRAY(SELECT generate_series(1, (SELECT max(s.n) FROM pg_temp.sample_sets s)));
     CREATE TEMPORARY TABLE sample_larger ON COMMIT DROP AS
-    SELECT s.chunk_id, c.place % 2 = 0 AS half, s.n, s.sketch, p.rank, floor(ln(s.n::float8) / width)::integer AS bucket,
-           ((s.n - p.position::integer + 1) * (1000 + t) - t * s.n) / t AS most_n
-      FROM pg_temp.sample_sets s JOIN pg_temp.sample_chunks c ON c.id = s.chunk_id
-     CROSS JOIN LATERAL unnest(s.prefix) WITH ORDINALITY AS p(rank, position)
-     WHERE s.n >= min_tokens
-     ORDER BY p.rank;
+    SELECT s.rank::bigint * 65536 + s.bucket AS key, s.n, least(s.n, ((s.n - s.place + 1) * (1000 + t) - t * s.n) / t) AS most_n,
+           s.far, s.chunk_id, s.half, s.sketch
+      FROM (SELECT unnest(s.prefix) AS rank, unnest(places[1 : cardinality(s.prefix)]) AS place,
+                   floor(ln(s.n::float8) / width)::integer AS bucket, s.n, s.n * gap + 1e-6 AS far, s.chunk_id,
+                   c.place % 2 = 0 AS half, s.sketch
+              FROM pg_temp.sample_sets s JOIN pg_temp.sample_chunks c ON c.id = s.chunk_id
+             WHERE s.n >= min_tokens) AS s
+     ORDER BY s.rank;
     GET DIAGNOSTICS prefix_rows = ROW_COUNT;
     CREATE TEMPORARY TABLE sample_smaller ON COMMIT DROP AS
-    SELECT s.chunk_id, s.half, s.n, s.sketch, s.rank, s.most_n, s.bucket + d.up AS bucket
-      FROM (SELECT s.chunk_id, c.place % 2 = 0 AS half, s.n, s.sketch, p.rank, m.most_n,
-                   floor(ln(s.n::float8) / width)::integer AS bucket,
-                   floor(ln(greatest(m.most_n, 1)::float8) / width)::integer AS last_bucket
-              FROM pg_temp.sample_sets s JOIN pg_temp.sample_chunks c ON c.id = s.chunk_id
-             CROSS JOIN LATERAL unnest(s.ranks[1 : s.n - (2 * t * s.n + 999 + t) / (1000 + t) + 1])
-                                WITH ORDINALITY AS p(rank, position)
-             CROSS JOIN LATERAL (
-                   SELECT least(s.n * 1000 / t, ((s.n - p.position::integer + 1) * (1000 + t) - t * s.n) / t) AS most_n) AS m
-             WHERE s.n >= min_tokens
-             ORDER BY p.rank) AS s
-      JOIN (VALUES (0), (1), (2), (3), (4)) AS d(up) ON s.bucket + d.up <= s.last_bucket;
+    SELECT s.key + d.up AS key, s.n, s.most_n, s.far, s.chunk_id, s.half, s.sketch
+      FROM (SELECT s.rank::bigint * 65536 + s.bucket AS key, s.n, s.most_n, s.far, s.chunk_id, s.half, s.sketch,
+                   floor(ln(greatest(s.most_n, 1)::float8) / width)::integer - s.bucket AS ups
+              FROM (SELECT s.*, least(s.n * 1000 / t, ((s.n - s.place + 1) * (1000 + t) - t * s.n) / t) AS most_n
+                      FROM (SELECT unnest(s.prefix[1 : s.short]) AS rank, unnest(places[1 : s.short]) AS place,
+                                   floor(ln(s.n::float8) / width)::integer AS bucket, s.n, s.n * gap AS far, s.chunk_id,
+                                   s.half, s.sketch
+                              FROM (SELECT s.*, c.place % 2 = 0 AS half,
+                                           s.n - (2 * t * s.n + 999 + t) / (1000 + t) + 1 AS short
+                                      FROM pg_temp.sample_sets s JOIN pg_temp.sample_chunks c ON c.id = s.chunk_id
+                                     WHERE s.n >= min_tokens) AS s) AS s) AS s
+             ORDER BY s.rank) AS s
+      JOIN (VALUES (0), (1), (2), (3), (4)) AS d(up) ON d.up <= s.ups;
     prefix_s := extract(epoch FROM clock_timestamp() - began);
     ANALYZE pg_temp.sample_larger, pg_temp.sample_smaller;
     SELECT coalesce(sum(a.rows * b.rows), 0), coalesce(sum(a.half * b.half), 0) INTO joined, half_joined
-      FROM (SELECT l.rank, l.bucket, count(*) AS rows, count(*) FILTER (WHERE l.half) AS half
-              FROM pg_temp.sample_larger l GROUP BY l.rank, l.bucket) AS a
-      JOIN (SELECT m.rank, m.bucket, count(*) AS rows, count(*) FILTER (WHERE m.half) AS half
-              FROM pg_temp.sample_smaller m GROUP BY m.rank, m.bucket) AS b
-        ON b.rank = a.rank AND b.bucket = a.bucket;
+      FROM (SELECT l.key, count(*) AS rows, count(*) FILTER (WHERE l.half) AS half
+              FROM pg_temp.sample_larger l GROUP BY l.key) AS a
+      JOIN (SELECT m.key, count(*) AS rows, count(*) FILTER (WHERE m.half) AS half
+              FROM pg_temp.sample_smaller m GROUP BY m.key) AS b ON b.key = a.key;
     CREATE TEMPORARY TABLE sample_candidates (x bigint, y bigint) ON COMMIT DROP;
     FOREACH halved IN ARRAY ARRAY[true, false] LOOP
         began := clock_timestamp();
         INSERT INTO pg_temp.sample_candidates
         SELECT DISTINCT least(a.chunk_id, b.chunk_id), greatest(a.chunk_id, b.chunk_id)
-          FROM pg_temp.sample_larger a JOIN pg_temp.sample_smaller b ON a.rank = b.rank AND a.bucket = b.bucket
-         WHERE a.n <= b.most_n AND b.n <= a.most_n
-           AND (b.n < a.n OR b.n = a.n AND b.chunk_id < a.chunk_id)
-           AND (a.sketch <~> b.sketch) <= (a.n + b.n) * gap + 1e-6
+          FROM pg_temp.sample_larger a JOIN pg_temp.sample_smaller b ON a.key = b.key
+         WHERE b.n <= a.most_n AND a.n <= b.most_n AND (b.n < a.n OR b.chunk_id < a.chunk_id)
+           AND (a.sketch <~> b.sketch) <= a.far + b.far
            AND (a.half AND b.half OR NOT halved);
         GET DIAGNOSTICS candidates = ROW_COUNT;
         IF halved THEN
@@ -992,47 +1009,50 @@ CREATE FUNCTION pgembed.jaccard_join(min_jaccard integer, min_tokens integer, lo
     AS $$
 #variable_conflict use_column
 DECLARE
-    t     CONSTANT integer := min_jaccard;
-    gap   CONSTANT double precision := (1000 - t) / (1000.0 + t);
-    width CONSTANT double precision := ln(1000.0 / least(t, 999)) / 3;
+    t      CONSTANT integer := min_jaccard;
+    gap    CONSTANT double precision := (1000 - t) / (1000.0 + t);
+    width  CONSTANT double precision := ln(1000.0 / least(t, 999)) / 3;
+    places CONSTANT integer[] := ARRAY(SELECT generate_series(1, high_n));
 BEGIN
     RETURN QUERY
     WITH candidates AS MATERIALIZED (
         SELECT DISTINCT least(a.chunk_id, b.chunk_id) AS x, greatest(a.chunk_id, b.chunk_id) AS y
-          FROM (SELECT s.chunk_id, s.n, s.sketch, s.rank, s.most_n, s.bucket + d.up AS bucket
-                       -- in the order of ranks, here and below: the hash join meets equal ones in a row, twice as fast
-                  FROM (SELECT s.chunk_id, s.n, s.sketch, p.rank, m.most_n, floor(ln(s.n::float8) / width)::integer AS bucket,
-                               floor(ln(greatest(m.most_n, 1)::float8) / width)::integer AS last_bucket
-                          FROM jaccard_sets s
-                         CROSS JOIN LATERAL unnest(s.ranks[1 : s.n - (2 * t * s.n + 999 + t) / (1000 + t) + 1])
-                                            WITH ORDINALITY AS p(rank, position)
-                         CROSS JOIN LATERAL (
-                               SELECT least(s.n * 1000 / t,
-                                            ((s.n - p.position::integer + 1) * (1000 + t) - t * s.n) / t) AS most_n) AS m
-                         WHERE s.n >= greatest((t * low_n + 999) / 1000, min_tokens)
-                           AND (s.n, s.chunk_id) < (high_n, high_id)
-                         ORDER BY p.rank) AS s
+          FROM (SELECT s.key + d.up AS key, s.n, s.most_n, s.far, s.chunk_id, s.sketch
+                       -- in the order of tokens, here and below: the hash join meets equal ones in a row, twice as fast
+                  FROM (SELECT s.rank::bigint * 65536 + s.bucket AS key, s.n, s.most_n, s.far, s.chunk_id, s.sketch,
+                               floor(ln(greatest(s.most_n, 1)::float8) / width)::integer - s.bucket AS ups
+                          FROM (SELECT s.rank, s.bucket, s.n, s.far, s.chunk_id, s.sketch,
+                                       least(s.n * 1000 / t, ((s.n - s.place + 1) * (1000 + t) - t * s.n) / t) AS most_n
+                                  FROM (SELECT unnest(s.prefix[1 : s.short]) AS rank, unnest(places[1 : s.short]) AS place,
+                                               s.bucket, s.n, s.far, s.chunk_id, s.sketch
+                                          FROM (SELECT s.chunk_id, s.n, s.prefix, s.sketch, s.n * gap AS far,
+                                                       s.n - (2 * t * s.n + 999 + t) / (1000 + t) + 1 AS short,
+                                                       floor(ln(s.n::float8) / width)::integer AS bucket
+                                                  FROM jaccard_sets s
+                                                 WHERE s.n >= greatest((t * low_n + 999) / 1000, min_tokens)
+                                                   AND (s.n, s.chunk_id) < (high_n, high_id) OFFSET 0) AS s) AS s) AS s
+                         ORDER BY s.rank) AS s
                   -- rounding may put n/t one bucket further: four steps, not three
-                  JOIN (VALUES (0), (1), (2), (3), (4)) AS d(up) ON s.bucket + d.up <= s.last_bucket
+                  JOIN (VALUES (0), (1), (2), (3), (4)) AS d(up) ON d.up <= s.ups
                 OFFSET 0) AS b
-          JOIN (SELECT s.chunk_id, s.n, s.sketch, p.rank, floor(ln(s.n::float8) / width)::integer AS bucket,
-                       ((s.n - p.position::integer + 1) * (1000 + t) - t * s.n) / t AS most_n
-                  FROM jaccard_sets s
-                 CROSS JOIN LATERAL unnest(s.ranks[1 : s.n - (t * s.n + 999) / 1000 + 1])
-                                    WITH ORDINALITY AS p(rank, position)
-                 WHERE (s.n, s.chunk_id) > (low_n, low_id) AND (s.n, s.chunk_id) <= (high_n, high_id)
-                   AND s.n >= min_tokens
-                 ORDER BY p.rank) AS a ON a.rank = b.rank AND a.bucket = b.bucket
-         WHERE a.n <= b.most_n AND b.n <= a.most_n
-           AND (b.n < a.n OR b.n = a.n AND b.chunk_id < a.chunk_id)
-           AND (a.sketch <~> b.sketch) <= (a.n + b.n) * gap + 1e-6
+          JOIN (SELECT s.rank::bigint * 65536 + s.bucket AS key, s.n, s.far, s.chunk_id, s.sketch,
+                       least(s.n, ((s.n - s.place + 1) * (1000 + t) - t * s.n) / t) AS most_n
+                  FROM (SELECT unnest(s.prefix[1 : s.long]) AS rank, unnest(places[1 : s.long]) AS place,
+                               s.bucket, s.n, s.far, s.chunk_id, s.sketch
+                          FROM (SELECT s.chunk_id, s.n, s.prefix, s.sketch, s.n * gap + 1e-6 AS far,
+                                       s.n - (t * s.n + 999) / 1000 + 1 AS long,
+                                       floor(ln(s.n::float8) / width)::integer AS bucket
+                                  FROM jaccard_sets s
+                                 WHERE (s.n, s.chunk_id) > (low_n, low_id) AND (s.n, s.chunk_id) <= (high_n, high_id)
+                                   AND s.n >= min_tokens OFFSET 0) AS s) AS s
+                 ORDER BY s.rank) AS a ON a.key = b.key
+         WHERE b.n <= a.most_n AND a.n <= b.most_n AND (b.n < a.n OR b.chunk_id < a.chunk_id)
+           AND (a.sketch <~> b.sketch) <= a.far + b.far
     )
     SELECT c.x, c.y, v.common::integer, v.common / (v.total - v.common)
       FROM candidates c
      CROSS JOIN LATERAL (
-           SELECT p.n + q.n AS total,
-                  coalesce(-(p.members <#> q.members),
-                           (SELECT count(*) FROM (SELECT unnest(p.ranks) INTERSECT SELECT unnest(q.ranks)) AS shared)) AS common
+           SELECT p.n + q.n AS total, coalesce(-(p.members <#> q.members), count_shared(c.x, c.y)) AS common
              FROM jaccard_sets p, jaccard_sets q WHERE p.chunk_id = c.x AND q.chunk_id = c.y OFFSET 0) AS v
      WHERE 1000 * v.common >= t * (v.total - v.common);
 END $$;
@@ -1064,8 +1084,8 @@ CREATE FUNCTION pgembed.jaccard_pairs_of(chunk_ids bigint[], min_jaccard integer
 DECLARE
     t     CONSTANT integer := min_jaccard;
     gap   CONSTANT double precision := (1000 - t) / (1000.0 + t);
-    width CONSTANT double precision := ln(1000.0 / least(t, 999));
-    few   CONSTANT boolean := cardinality(chunk_ids) < 50;
+    width CONSTANT double precision := ln(1000.0 / least(t, 999)) / 3;
+    steps CONSTANT integer[] := '{0,1,2,3,4,5,6,7,8}';  -- from t·n to n/t are six, and one or two more where rounded
 BEGIN
     IF EXISTS (SELECT FROM jaccard_sets s
                 WHERE s.chunk_id = ANY (chunk_ids) AND cardinality(s.prefix) < s.n - (t * s.n + 999) / 1000 + 1) THEN
@@ -1074,49 +1094,31 @@ BEGIN
     END IF;
     RETURN QUERY
     WITH given AS MATERIALIZED (
-        SELECT s.chunk_id, s.n, s.sketch, s.ranks[1 : s.n - (t * s.n + 999) / 1000 + 1] AS prefix
+        SELECT s.chunk_id, s.n, s.sketch, s.prefix[1 : s.n - (t * s.n + 999) / 1000 + 1] AS prefix
           FROM jaccard_sets s WHERE s.chunk_id = ANY (chunk_ids) AND s.n >= min_tokens
-    ), wanted AS MATERIALIZED (        -- probes with its long prefix, in each bucket of sizes that it may find a partner in
-        SELECT g.chunk_id, g.n, g.sketch, p.rank, (t * g.n + 999) / 1000 AS least_n, l.bucket,
-               ((g.n - p.position + 1) * (1000 + t) - t * g.n) / t AS most_n
-          FROM given g
-         CROSS JOIN LATERAL unnest(g.prefix) WITH ORDINALITY AS p(rank, position)
-         CROSS JOIN LATERAL generate_series(floor(ln(greatest((t * g.n + 999) / 1000, 1)::float8) / width)::integer,
-                                            floor(ln((g.n * 1000 / t)::float8) / width)::integer) AS l(bucket)
-         WHERE NOT few
+    ), wanted AS MATERIALIZED (        -- a token, and a bucket of sizes in which it may find a partner
+        SELECT p.rank, p.first + unnest(steps[1 : floor(ln(greatest(p.most_n, 1)::float8) / width)::integer - p.first + 1])
+                       AS bucket, p.n, p.least_n, p.most_n, p.n * gap + 1e-6 AS far, p.chunk_id, p.sketch
+          FROM (SELECT u.rank, floor(ln(greatest((t * g.n + 999) / 1000, 1)::float8) / width)::integer AS first,
+                       g.n, g.chunk_id, g.sketch, (t * g.n + 999) / 1000 AS least_n,
+                       least(g.n * 1000 / t, ((g.n - u.place::integer + 1) * (1000 + t) - t * g.n) / t) AS most_n
+                  FROM given g CROSS JOIN LATERAL unnest(g.prefix) WITH ORDINALITY AS u(rank, place)) AS p
     ), candidates AS MATERIALIZED (
-        SELECT least(a.chunk_id, b.chunk_id) AS x, greatest(a.chunk_id, b.chunk_id) AS y
-          FROM given a
-         CROSS JOIN LATERAL (
-               SELECT s.chunk_id FROM jaccard_sets s
-                WHERE s.prefix && a.prefix
-                  -- n + 0: the index on n would give half of all sets, to be joined with the few of the prefix
-                  AND s.n + 0 BETWEEN greatest((t * a.n + 999) / 1000, min_tokens) AND a.n * 1000 / t
-                  AND s.chunk_id <> a.chunk_id
-                  AND (s.sketch <~> a.sketch) <= (s.n + a.n) * gap + 1e-6
-               OFFSET 0) AS b
-         WHERE few
-        UNION
-        SELECT least(a.chunk_id, b.chunk_id), greatest(a.chunk_id, b.chunk_id)
-          FROM wanted a
-               -- read as it is unnested: to store it first took as long as the join
-          JOIN (SELECT s.chunk_id, s.n, s.sketch, s.bucket, unnest(s.prefix[1 : s.long]) AS rank,
-                       generate_series(1, s.long) AS position
-                  FROM (SELECT s.chunk_id, s.n, s.sketch, s.prefix, s.n - (t * s.n + 999) / 1000 + 1 AS long,
-                               floor(ln(s.n::float8) / width)::integer AS bucket
-                          FROM jaccard_sets s WHERE NOT few AND s.n >= min_tokens OFFSET 0) AS s) AS b
-            ON a.rank = b.rank AND a.bucket = b.bucket
-         WHERE b.n BETWEEN a.least_n AND a.most_n
-           AND a.n BETWEEN (t * b.n + 999) / 1000 AND ((b.n - b.position + 1) * (1000 + t) - t * b.n) / t
-           AND a.chunk_id <> b.chunk_id
-           AND (a.sketch <~> b.sketch) <= (b.n + a.n) * gap + 1e-6
+        SELECT DISTINCT least(a.chunk_id, b.chunk_id) AS x, greatest(a.chunk_id, b.chunk_id) AS y
+               -- unnested and joined at once: to compute a key for each row in between takes as long as the join
+          FROM (SELECT unnest(s.prefix[1 : s.long]) AS rank, s.bucket, s.n, s.far, s.chunk_id, s.sketch
+                  FROM (SELECT s.chunk_id, s.n, s.prefix, s.sketch, s.n * gap AS far,
+                               s.n - (t * s.n + 999) / 1000 + 1 AS long, floor(ln(s.n::float8) / width)::integer AS bucket
+                          FROM jaccard_sets s
+                         WHERE s.n >= min_tokens OFFSET 0) AS s) AS b
+          JOIN wanted a ON a.rank = b.rank AND a.bucket = b.bucket
+         WHERE b.n <= a.most_n AND b.n >= a.least_n AND a.chunk_id <> b.chunk_id
+           AND (a.sketch <~> b.sketch) <= a.far + b.far
     )
     SELECT c.x, c.y, v.common::integer, v.common / (v.total - v.common)
       FROM candidates c
      CROSS JOIN LATERAL (
-           SELECT p.n + q.n AS total,
-                  coalesce(-(p.members <#> q.members),
-                           (SELECT count(*) FROM (SELECT unnest(p.ranks) INTERSECT SELECT unnest(q.ranks)) AS shared)) AS common
+           SELECT p.n + q.n AS total, coalesce(-(p.members <#> q.members), count_shared(c.x, c.y)) AS common
              FROM jaccard_sets p, jaccard_sets q WHERE p.chunk_id = c.x AND q.chunk_id = c.y OFFSET 0) AS v
      WHERE 1000 * v.common >= t * (v.total - v.common);
 END $$;
@@ -1131,44 +1133,32 @@ CREATE FUNCTION pgembed.jaccard_prepare(min_jaccard integer, first_id bigint DEF
     SET jit TO 'off'
     AS $$
 DECLARE
-    few    CONSTANT integer := 2000;
     bit_0  CONSTANT bit(256) := 1::bit(256);
-    ids    bigint[];
-    ranked integer[];  -- by token id; no array where there are few
+    ids    CONSTANT bigint[] := ARRAY(SELECT c.id FROM code_chunks c
+                                       WHERE c.id BETWEEN first_id AND last_id AND c.token_count > 0
+                                         AND NOT EXISTS (SELECT FROM jaccard_sets s WHERE s.chunk_id = c.id));
+    -- ranks by token id, 0 where there is none: read three times faster than by a join. Of nulls it would be thirty times
+    -- slower, for each look then walks through all before it.
+    ranks  integer[] := array_fill(0, ARRAY[(SELECT coalesce(max(r.token_id), 1) FROM jaccard_ranks r)]);
+    ranked jaccard_ranks;
     made   bigint;
 BEGIN
-    SELECT array_agg(c.id) INTO ids
-      FROM code_chunks c
-     WHERE c.id BETWEEN first_id AND last_id AND c.token_count > 0
-       AND NOT EXISTS (SELECT FROM jaccard_sets s WHERE s.chunk_id = c.id);
-    IF cardinality(ids) >= few THEN
-        SELECT array_agg(coalesce(r.rank, 0) ORDER BY t.id) INTO ranked
-          FROM (SELECT generate_series(1, max(r.token_id)) AS id FROM jaccard_ranks r) AS t
-          LEFT JOIN jaccard_ranks r ON r.token_id = t.id;
+    FOR ranked IN SELECT * FROM jaccard_ranks LOOP
+        ranks[ranked.token_id] := ranked.rank;
+    END LOOP;
+    INSERT INTO jaccard_sets (chunk_id, n, prefix, members, sketch)
+    SELECT c.id, c.n,
+           ARRAY(SELECT coalesce(nullif(ranks[t.id], 0), -t.id) AS place FROM (SELECT unnest(c.token_ids) AS id) AS t
+                  ORDER BY place LIMIT c.n - (min_jaccard * c.n + 999) / 1000 + 1),
+           CASE WHEN c.n <= 16000 THEN ('{' || array_to_string(c.token_ids, ':1,') || ':1}/1000000000')::sparsevec END,
+           (SELECT bit_xor(bit_0 << (t.id & 255)) FROM (SELECT unnest(c.token_ids) AS id) AS t)
+           -- held until the sets are there: a chunk that is deleted meanwhile would leave its set behind
+      FROM (SELECT c.id, cardinality(c.token_ids) AS n, c.token_ids
+              FROM code_chunks c WHERE c.id = ANY (ids) FOR KEY SHARE OF c) AS c;
+    GET DIAGNOSTICS made = ROW_COUNT;
+    IF queued THEN
+        INSERT INTO pair_queue (chunk_id) SELECT s.chunk_id FROM jaccard_sets s WHERE s.chunk_id = ANY (ids);
     END IF;
-    WITH sets AS MATERIALIZED (
-        SELECT c.id AS chunk_id, cardinality(m.ranks) AS n, m.ranks, m.sketch
-               -- held until the sets are there: a chunk that is deleted meanwhile would leave its set behind
-          FROM (SELECT c.id, c.token_ids FROM code_chunks c WHERE c.id = ANY (ids) FOR KEY SHARE OF c) AS c
-         CROSS JOIN LATERAL (
-               SELECT array_agg(k.rank) AS ranks, bit_xor(bit_0 << (hashint4(k.rank) & 255)) AS sketch
-                 FROM (SELECT coalesce(nullif(ranked[t.token_id], 0),
-                                       (SELECT r.rank FROM jaccard_ranks r WHERE r.token_id = t.token_id)) AS rank
-                         FROM unnest(c.token_ids) AS t(token_id)
-                        ORDER BY rank) AS k) AS m
-         WHERE m.ranks[cardinality(m.ranks)] IS NOT NULL  -- nulls stand last
-    ), stored AS (
-        INSERT INTO jaccard_sets (chunk_id, n, ranks, prefix, members, sketch)
-        SELECT s.chunk_id, s.n, s.ranks, s.ranks[1 : s.n - (min_jaccard * s.n + 999) / 1000 + 1],
-               CASE WHEN s.n <= 16000
-                    THEN ('{' || array_to_string(s.ranks, ':1,') || ':1}/1000000000')::sparsevec END,
-               s.sketch
-          FROM sets s
-        RETURNING chunk_id
-    ), waiting AS (
-        INSERT INTO pair_queue (chunk_id) SELECT s.chunk_id FROM stored s WHERE queued
-    )
-    SELECT count(*) INTO made FROM stored;
     RETURN made;
 END $$;
 
@@ -1182,26 +1172,22 @@ CREATE FUNCTION pgembed.jaccard_rank_tokens() RETURNS bigint
     SET jit TO 'off'
     AS $$
 DECLARE
-    lowest integer;
-    given  bigint;
+    share CONSTANT double precision := (SELECT least(100, 100 * 10000 / greatest(c.reltuples, 1))
+                                          FROM pg_class c WHERE c.oid = 'code_chunks'::regclass);
+    given bigint;
 BEGIN
-    -- eight digits keep the text of a sparsevec short; its indexes go up to 1,000,000,000
-    SELECT coalesce(min(r.rank), 100000000) INTO lowest FROM jaccard_ranks r;
-    -- counted before they are held against the ranks: the other way round is three times slower
-    WITH counted AS MATERIALIZED (
-        SELECT m.token_id, count(*) AS chunks
-          FROM (SELECT unnest(c.token_ids) AS token_id FROM code_chunks c
-                 WHERE NOT EXISTS (SELECT FROM jaccard_sets s WHERE s.chunk_id = c.id) OFFSET 0) AS m
-         GROUP BY m.token_id
-    )
-    INSERT INTO jaccard_ranks (token_id, rank)
-    SELECT k.token_id, (lowest - row_number() OVER (ORDER BY k.chunks DESC, k.token_id))::integer
-      FROM counted k
-     WHERE NOT EXISTS (SELECT FROM jaccard_ranks r WHERE r.token_id = k.token_id);
-    GET DIAGNOSTICS given = ROW_COUNT;
-    IF given > 0 THEN
-        ANALYZE jaccard_ranks;
+    IF EXISTS (SELECT FROM jaccard_sets) THEN
+        RETURN 0;
     END IF;
+    DELETE FROM jaccard_ranks;
+    INSERT INTO jaccard_ranks (token_id, rank)
+    SELECT k.token_id, row_number() OVER (ORDER BY k.chunks, k.token_id DESC)
+      FROM (SELECT m.token_id, count(*) AS chunks
+              FROM (SELECT unnest(c.token_ids) AS token_id
+                      FROM code_chunks c TABLESAMPLE SYSTEM (share) REPEATABLE (0) OFFSET 0) AS m
+             GROUP BY m.token_id HAVING count(*) > 3) AS k;
+    GET DIAGNOSTICS given = ROW_COUNT;
+    ANALYZE jaccard_ranks;
     RETURN given;
 END $$;
 
@@ -1242,9 +1228,12 @@ CREATE FUNCTION pgembed.jaccard_slices(size integer) RETURNS TABLE(ordinal integ
     AS $$
     SELECT (row_number() OVER o)::integer, coalesce(lag(e.n) OVER o, 0), coalesce(lag(e.chunk_id) OVER o, 0),
            e.n, e.chunk_id, e.place - coalesce(lag(e.place) OVER o, 0)
-      FROM (SELECT s.n, s.chunk_id, row_number() OVER (ORDER BY s.n, s.chunk_id) AS place, count(*) OVER () AS every
-              FROM jaccard_sets s) AS e
-     WHERE e.place % size = 0 OR e.place = e.every
+      FROM (SELECT w.n, w.chunk_id, w.place, w.part, lead(w.part) OVER (ORDER BY w.n, w.chunk_id) AS next_part
+              FROM (SELECT s.n, s.chunk_id, row_number() OVER o AS place,
+                           (sum(s.n + 20) OVER o - 1) * ((count(*) OVER () + size - 1) / size) / sum(s.n + 20) OVER () AS part
+                      FROM jaccard_sets s
+                    WINDOW o AS (ORDER BY s.n, s.chunk_id ROWS UNBOUNDED PRECEDING)) AS w) AS e
+     WHERE e.part IS DISTINCT FROM e.next_part
     WINDOW o AS (ORDER BY e.n, e.chunk_id)
 $$;
 
@@ -2425,15 +2414,19 @@ CREATE TABLE pgembed.chunk_blocks (
 CREATE TABLE pgembed.jaccard_sets (
     chunk_id bigint NOT NULL,
     n integer NOT NULL,
-    ranks integer[] NOT NULL,
     prefix integer[] NOT NULL,
     members public.sparsevec,
     sketch bit(256) NOT NULL
 );
-ALTER TABLE ONLY pgembed.jaccard_sets ALTER COLUMN ranks SET STATISTICS 0;
 ALTER TABLE ONLY pgembed.jaccard_sets ALTER COLUMN prefix SET STATISTICS 0;
 ALTER TABLE ONLY pgembed.jaccard_sets ALTER COLUMN members SET STATISTICS 0;
 ALTER TABLE ONLY pgembed.jaccard_sets ALTER COLUMN sketch SET STATISTICS 0;
+
+--
+-- Name: COLUMN jaccard_sets.prefix; Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON COLUMN pgembed.jaccard_sets.prefix IS 'The first of the set''s tokens in that order, each by its rank or by its negative id: sets with Jaccard ≥ t share one';
 
 --
 -- Name: mining_exclusions; Type: TABLE; Schema: pgembed; Owner: -
@@ -2675,6 +2668,12 @@ CREATE TABLE pgembed.jaccard_ranks (
     token_id integer NOT NULL,
     rank integer NOT NULL
 );
+
+--
+-- Name: TABLE jaccard_ranks; Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON TABLE pgembed.jaccard_ranks IS 'The order of tokens in the Jaccard join: those that are not here by falling id, then these by rank';
 
 --
 -- Name: jaccard_signatures; Type: TABLE; Schema: pgembed; Owner: -
@@ -3462,18 +3461,6 @@ CREATE INDEX crowded_buckets_chunk_id_idx ON pgembed.crowded_buckets USING btree
 --
 
 CREATE UNIQUE INDEX generations_one_active_idx ON pgembed.generations USING btree (state) WHERE (state = 'active'::text);
-
---
--- Name: jaccard_sets_n_idx; Type: INDEX; Schema: pgembed; Owner: -
---
-
-CREATE INDEX jaccard_sets_n_idx ON pgembed.jaccard_sets USING btree (n, chunk_id);
-
---
--- Name: jaccard_sets_prefix_idx; Type: INDEX; Schema: pgembed; Owner: -
---
-
-CREATE INDEX jaccard_sets_prefix_idx ON pgembed.jaccard_sets USING gin (prefix);
 
 --
 -- Name: lexical_documents_length_idx; Type: INDEX; Schema: pgembed; Owner: -

@@ -383,11 +383,17 @@ class TripletBlock(Base):
 
 
 class JaccardRank(Base):
-    """A token's place in the order of the Jaccard join."""
+    """A frequent token's place in the order of the Jaccard join, behind all that have none."""
 
     __tablename__ = "jaccard_ranks"
     token_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     rank: Mapped[int] = mapped_column(unique=True)
+    __table_args__ = (
+        {
+            "comment": "The order of tokens in the Jaccard join: "
+            "those that are not here by falling id, then these by rank"
+        },
+    )
 
 
 class JaccardSet(Base):
@@ -397,14 +403,13 @@ class JaccardSet(Base):
     # held by triggers, a statement at a time: see sql/tables/set_wise_keys.v01.sql
     chunk_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     n: Mapped[int]
-    ranks: Mapped[list[int]] = mapped_column(ARRAY(Integer))
-    prefix: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    prefix: Mapped[list[int]] = mapped_column(
+        ARRAY(Integer),
+        comment="The first of the set's tokens in that order, each by its rank or by its negative id: "
+        "sets with Jaccard ≥ t share one",
+    )
     members: Mapped[Any | None] = mapped_column(SPARSEVEC)
     sketch: Mapped[str] = mapped_column(PG_BIT(256))
-    __table_args__ = (
-        Index("jaccard_sets_n_idx", "n", "chunk_id"),
-        Index("jaccard_sets_prefix_idx", "prefix", postgresql_using="gin"),
-    )
 
 
 class QueuedPair(Base):

@@ -18,7 +18,6 @@ MOST_IN_BUCKET = 1_000
 the square. Of 100,000 real functions, 15 buckets held more at 0.5, the largest 3,529, and none at 0.7."""
 _RANGE = 20_000  # sets signed in one transaction
 _SAMPLE = 200  # chunks whose pairs are looked for exactly; of 100,000 real functions they had 2,102 at 0.5
-_PROBES = 50  # in one statement: few enough to go by the prefixes' index, without all prefixes on disk
 
 
 @dataclass(frozen=True)
@@ -64,18 +63,12 @@ def measure_recall(
     """Look for all pairs of a random sample of chunks exactly, and count how many of them were found."""
     parameters = {"seed": seed, "min_tokens": min_tokens, "size": _SAMPLE}
     ids = [row[0] for row in conn.execute(query("recall_sample"), parameters)]
-    pairs = found = 0
     with progress.task("measuring recall", len(ids), "chunks") as task:
-        for start in range(0, len(ids), _PROBES):
-            some = ids[start : start + _PROBES]
-            row = conn.execute(
-                query("probe_recall"),
-                {"chunk_ids": some, "thousandths": thousandths, "min_tokens": min_tokens, "before": ids[:start]},
-            ).fetchone()
-            assert row is not None  # noqa: S101 - an aggregate is a row
-            pairs, found = pairs + row[0], found + row[1]
-            task.advance(len(some))
-    return MeasuredRecall(len(ids), pairs, found)
+        wanted = {"chunk_ids": ids, "thousandths": thousandths, "min_tokens": min_tokens}
+        row = conn.execute(query("probe_recall"), wanted).fetchone()
+        assert row is not None  # noqa: S101 - an aggregate is a row
+        task.advance(len(ids))
+    return MeasuredRecall(len(ids), *row)
 
 
 def _sign(bands: Bands, first: int, last: int) -> Callable[[psycopg.Connection], None]:

@@ -29,15 +29,17 @@ from pgembed.progress import SILENT, Progress
 
 # Above this share of new chunks the set-wise join over everything is faster than probing for each.
 _FULL_SHARE = 0.2
-# Ranks follow document frequencies as of the last full run. Any order is exact, so drift costs time alone: everything
-# is ranked anew when there is twice as much.
+# The order of tokens follows their frequencies as of the last full run. Any order is exact, so drift costs time alone:
+# tokens are ranked anew when there is twice as much.
 _FULL_GROWTH = 2.0
 # At most so many a transaction; with several jobs as many fewer as share the work evenly.
 _RANGE = 20_000  # chunks whose sets are made
-_SLICE = 50_000  # sets joined; smaller slices read their partners again more often
+_SLICE = 50_000  # sets joined, on average; smaller slices read their partners again more often
 _EVERY_ID = 2**63 - 1
 _ANALYZED_FROM = 5_000  # new sets that change what the planner knows enough to tell it
-_PROBES = 5_000  # new chunks compared in one transaction: one pass over all prefixes each
+_PROBES = 5_000  # new chunks compared at once: one pass over all prefixes each
+_FEW = 200  # new chunks that take as long as one, and are not shared
+_ANALYZED_SHARE = 0.1  # new pairs that change what the planner knows enough to tell it
 _BAND_SLICE = 100_000  # the same for bands, which are more rows to read again than prefixes
 _UNMEASURED = {"measured_recall": None, "recall_chunks": None, "recall_pairs": None}
 _ESTIMATED_FROM = 50_000  # chunks; there a run took 14 s at 0.5, and its estimate takes 2 or 3
@@ -195,7 +197,7 @@ class _Run:
                     crowded = find_crowded(self.conn, queued=False)
                     self.conn.execute(query("record_crowded_buckets"), {"run_id": run_id, **crowded})
                 sets = int(_row(self.conn, "count_sets")[0])
-                self.conn.execute(query("plan_slices"), {"run_id": run_id, "size": self._share(sets, size, each=2)})
+                self.conn.execute(query("plan_slices"), {"run_id": run_id, "size": self._share(sets, size)})
         slices = self.conn.execute(query("open_slices"), {"run_id": run_id}).fetchall()
         work = [(sets, self._slice(run_id, ordinal)) for ordinal, sets in slices]
         spread(self.conn, work, self.jobs, self.progress, "finding pairs", "chunks")
@@ -206,14 +208,15 @@ class _Run:
         chunks, found = _row(self.conn, "finish_full_run", parameters)
         return int(chunks), int(found)
 
-    def _share(self, total: int, most: int, *, each: int = 1) -> int:
+    def _share(self, total: int, most: int) -> int:
         """Return the size of pieces of at most `most`, of which each of several jobs gets as many."""
-        rounds = max(math.ceil(total / (self.jobs * most)), each if self.jobs > 1 else 1)
+        rounds = max(math.ceil(total / (self.jobs * most)), 1)
         return max(math.ceil(total / (self.jobs * rounds)), 1)
 
     def _prepare(self, new: int, *, queued: bool) -> None:
         """Make the sets of the `new` chunks that have none."""
-        self.conn.execute(query("rank_tokens"))
+        if not queued:
+            self.conn.execute(query("rank_tokens"))
         size = self._share(new, _RANGE)
         # one range needs no look at where it begins
         ranges = (
@@ -265,16 +268,16 @@ class _Run:
                 self.conn.execute(
                     query("record_approximation"), {"run_id": run_id, **self._promise(bands), **_UNMEASURED}
                 )
-        chunks = found = 0
-        pair_chunks = query("band_pair_chunks" if self.approximate else "pair_chunks")
-        with self.progress.task("finding pairs", new + waiting, "chunks") as task:
-            while ids := [row[0] for row in self.conn.execute(query("next_in_queue"), {"size": _PROBES})]:
-                with self.conn.transaction():
-                    found += self.conn.execute(pair_chunks, {"chunk_ids": ids, **self._threshold()}).rowcount
-                    self.conn.execute(query("leave_queue"), {"chunk_ids": ids})
-                    self.conn.execute(query("analyze_pairs"))  # with the last that leave: nothing would come back to it
-                chunks += len(ids)
-                task.advance(len(ids))
+        ids = [row[0] for row in self.conn.execute(query("queued_chunks"))]
+        counts: list[int] = []  # of pairs, a piece each
+        size = min(max(self._share(len(ids), _PROBES), _FEW), _PROBES)
+        work = [
+            (len(some), self._probe(some, counts)) for some in (ids[i : i + size] for i in range(0, len(ids), size))
+        ]
+        spread(self.conn, work, self.jobs, self.progress, "finding pairs", "chunks")
+        chunks, found = len(ids), sum(counts)
+        if found >= _ANALYZED_SHARE * int(_row(self.conn, "count_pairs")[0]):
+            self.conn.execute(query("analyze_pairs"))
         if run_id is None:
             self._record("incremental", chunks, found, time.monotonic() - started)
         else:
@@ -282,6 +285,17 @@ class _Run:
             parameters = {"run_id": run_id, "chunks": chunks, "pairs": found, "seconds": time.monotonic() - started}
             self.conn.execute(query("finish_incremental_run"), parameters)
         return chunks, found
+
+    def _probe(self, ids: list[int], counts: list[int]) -> Callable[[psycopg.Connection], None]:
+        parameters = {"chunk_ids": ids, **self._threshold()}
+        name = "band_pair_chunks" if self.approximate else "pair_chunks"
+
+        def probe(conn: psycopg.Connection) -> None:
+            found = conn.execute(query(name), parameters).rowcount
+            conn.execute(query("leave_queue"), parameters)
+            counts.append(found)
+
+        return probe
 
     def _threshold(self) -> dict[str, int]:
         return {"thousandths": self.thousandths, "min_tokens": self.min_tokens, "most": MOST_IN_BUCKET}

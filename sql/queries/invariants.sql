@@ -289,14 +289,18 @@ SELECT format('chunk %%s', s.chunk_id)
   FROM pgembed.jaccard_sets s WHERE NOT EXISTS (SELECT FROM pgembed.code_chunks c WHERE c.id = s.chunk_id)
 
 -- name: sets_differing
--- The set that pairs are found by is the chunk's token ids, each by its rank.
+-- The set that pairs are found by is the chunk's token ids: the first of them in the order of the join, and a bit for each.
 SELECT format('chunk %%s', s.chunk_id)
   FROM (SELECT * FROM pgembed.jaccard_sets ORDER BY hashint8(chunk_id), chunk_id LIMIT %(sample)s) AS s
   JOIN pgembed.code_chunks c ON c.id = s.chunk_id
  WHERE s.n <> c.token_count
-    OR s.ranks IS DISTINCT FROM ARRAY(SELECT r.rank FROM pgembed.jaccard_ranks r
-                                       WHERE r.token_id = ANY (c.token_ids) ORDER BY r.rank)
-    OR s.prefix IS DISTINCT FROM s.ranks[1 : cardinality(s.prefix)]
+    OR s.prefix IS DISTINCT FROM ARRAY(SELECT coalesce(r.rank, -t.id) AS place
+                                         FROM unnest(c.token_ids) AS t(id)
+                                         LEFT JOIN pgembed.jaccard_ranks r ON r.token_id = t.id
+                                        ORDER BY place LIMIT cardinality(s.prefix))
+    OR s.sketch IS DISTINCT FROM (SELECT bit_xor(1::bit(256) << (t.id & 255)) FROM unnest(c.token_ids) AS t(id))
+    OR s.members IS NULL AND s.n <= 16000
+    OR -(s.members <#> s.members) <> s.n
 
 -- name: slices_open
 SELECT format('run %%s, slice %%s', r.id, s.ordinal)

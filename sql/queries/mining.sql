@@ -87,13 +87,15 @@ UPDATE pgembed.pair_runs r
  WHERE r.id = %(run_id)s
 RETURNING r.chunks, r.pairs;
 
--- name: next_in_queue
-SELECT chunk_id FROM pgembed.pair_queue ORDER BY chunk_id LIMIT %(size)s;
+-- name: queued_chunks
+SELECT chunk_id FROM pgembed.pair_queue ORDER BY chunk_id;
 
 -- name: pair_chunks
+-- In an order: a pair of new chunks may be found from both sides at once, and two that wait for each other's rows deadlock.
 INSERT INTO pgembed.candidate_pairs (chunk_a, chunk_b, intersection, jaccard)
 SELECT chunk_a, chunk_b, intersection, jaccard
   FROM pgembed.jaccard_pairs_of(%(chunk_ids)s, %(thousandths)s, %(min_tokens)s)
+ ORDER BY chunk_a, chunk_b
 ON CONFLICT DO NOTHING;
 
 -- name: leave_queue

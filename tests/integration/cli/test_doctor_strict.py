@@ -207,7 +207,7 @@ BROKEN = (
     ("pairs_waiting", "INSERT INTO pgembed.pair_queue VALUES (5)", "chunk 5"),
     ("pairs_waiting", "DELETE FROM pgembed.jaccard_sets WHERE chunk_id = 5", "chunk 5"),
     ("sets_of_nothing", "DELETE FROM pgembed.code_chunks WHERE id = 5", "chunk 5"),
-    ("sets_differing", "UPDATE pgembed.jaccard_sets SET ranks = ranks[2:] WHERE chunk_id = 5", "chunk 5"),
+    ("sets_differing", "UPDATE pgembed.jaccard_sets SET prefix = prefix[2:] || 0 WHERE chunk_id = 5", "chunk 5"),
     ("slices_open", "UPDATE pgembed.pair_slices SET pairs = NULL", "run 1, slice 1"),
     (
         "splits_leaking",

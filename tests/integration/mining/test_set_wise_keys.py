@@ -10,7 +10,7 @@ from pgembed.db.connection import connect
 from pgembed.mining.pairs import find_pairs
 
 AddSets = Callable[[Iterable[frozenset[int]]], list[int]]
-ALIKE = [frozenset(range(20)), frozenset(range(1, 20)), frozenset(range(2, 20)), frozenset(range(100, 120))]
+ALIKE = [frozenset(range(1, 21)), frozenset(range(2, 21)), frozenset(range(3, 21)), frozenset(range(101, 121))]
 
 
 def pairs(conn: psycopg.Connection) -> list[tuple[int, int]]:
