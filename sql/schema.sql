@@ -1135,7 +1135,7 @@ CREATE FUNCTION pgembed.jaccard_prepare(min_jaccard integer, first_id bigint DEF
 DECLARE
     bit_0  CONSTANT bit(256) := 1::bit(256);
     ids    CONSTANT bigint[] := ARRAY(SELECT c.id FROM code_chunks c
-                                       WHERE c.id BETWEEN first_id AND last_id AND c.token_count > 0
+                                       WHERE c.id BETWEEN first_id AND last_id
                                          AND NOT EXISTS (SELECT FROM jaccard_sets s WHERE s.chunk_id = c.id));
     -- ranks by token id, 0 where there is none: read three times faster than by a join. Of nulls it would be thirty times
     -- slower, for each look then walks through all before it.
@@ -1154,7 +1154,7 @@ BEGIN
            (SELECT bit_xor(bit_0 << (t.id & 255)) FROM (SELECT unnest(c.token_ids) AS id) AS t)
            -- held until the sets are there: a chunk that is deleted meanwhile would leave its set behind
       FROM (SELECT c.id, cardinality(c.token_ids) AS n, c.token_ids
-              FROM code_chunks c WHERE c.id = ANY (ids) FOR KEY SHARE OF c) AS c;
+              FROM code_chunks c WHERE c.id = ANY (ids) AND c.token_count > 0 FOR KEY SHARE OF c) AS c;
     GET DIAGNOSTICS made = ROW_COUNT;
     IF queued THEN
         INSERT INTO pair_queue (chunk_id) SELECT s.chunk_id FROM jaccard_sets s WHERE s.chunk_id = ANY (ids);
@@ -1230,8 +1230,10 @@ CREATE FUNCTION pgembed.jaccard_slices(size integer) RETURNS TABLE(ordinal integ
            e.n, e.chunk_id, e.place - coalesce(lag(e.place) OVER o, 0)
       FROM (SELECT w.n, w.chunk_id, w.place, w.part, lead(w.part) OVER (ORDER BY w.n, w.chunk_id) AS next_part
               FROM (SELECT s.n, s.chunk_id, row_number() OVER o AS place,
-                           (sum(s.n + 20) OVER o - 1) * ((count(*) OVER () + size - 1) / size) / sum(s.n + 20) OVER () AS part
+                           (sum(s.n + 20) OVER o - 1) * every.parts / every.weight AS part
                       FROM jaccard_sets s
+                     CROSS JOIN (SELECT (count(*) + size - 1) / size AS parts, sum(s.n + 20) AS weight
+                                   FROM jaccard_sets s) AS every
                     WINDOW o AS (ORDER BY s.n, s.chunk_id ROWS UNBOUNDED PRECEDING)) AS w) AS e
      WHERE e.part IS DISTINCT FROM e.next_part
     WINDOW o AS (ORDER BY e.n, e.chunk_id)
@@ -2418,6 +2420,8 @@ CREATE TABLE pgembed.jaccard_sets (
     members public.sparsevec,
     sketch bit(256) NOT NULL
 );
+ALTER TABLE ONLY pgembed.jaccard_sets ALTER COLUMN chunk_id SET STATISTICS 10;
+ALTER TABLE ONLY pgembed.jaccard_sets ALTER COLUMN n SET STATISTICS 10;
 ALTER TABLE ONLY pgembed.jaccard_sets ALTER COLUMN prefix SET STATISTICS 0;
 ALTER TABLE ONLY pgembed.jaccard_sets ALTER COLUMN members SET STATISTICS 0;
 ALTER TABLE ONLY pgembed.jaccard_sets ALTER COLUMN sketch SET STATISTICS 0;

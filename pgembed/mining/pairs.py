@@ -34,6 +34,7 @@ _FULL_SHARE = 0.2
 _FULL_GROWTH = 2.0
 # At most so many a transaction; with several jobs as many fewer as share the work evenly.
 _RANGE = 20_000  # chunks whose sets are made
+_SHARED_FROM = 2_000  # fewer are made before a second connection is open
 _SLICE = 50_000  # sets joined, on average; smaller slices read their partners again more often
 _EVERY_ID = 2**63 - 1
 _ANALYZED_FROM = 5_000  # new sets that change what the planner knows enough to tell it
@@ -118,6 +119,10 @@ def find_pairs(
             conn.execute(query("pairs_unlock"))
 
 
+_LastRun = tuple[int, str, int, int, bool]
+"""Its id, state, threshold in thousandths, least tokens, and whether it was approximate."""
+
+
 @dataclass(frozen=True)
 class _Run:
     conn: psycopg.Connection
@@ -131,42 +136,47 @@ class _Run:
     def bring_up_to_date(self, *, full: bool) -> tuple[int, int]:
         """Return the chunks whose pairs were looked for, and the pairs found."""
         last = self.conn.execute(query("last_pair_run")).fetchone()
-        same = last is not None and (round(last[2] * 1000), last[3]) == (self.thousandths, self.min_tokens)
         chunks = found = 0
-        to_do = _row(self.conn, "pairs_to_do")
-        if last is not None and same and last[1] != "finished" and last[4] == self.approximate:
+        if last is not None and self._goes_on_with(last):
             self.progress.say("going on with the run that was interrupted")
             chunks, found = self._join_all(int(last[0]), last[1])
-            to_do = _row(self.conn, "pairs_to_do")
-        elif full or self._needs_full(last, to_do):
-            self._announce()
-            chunks, found = self._join_all(self._begin(), "preparing")
-            to_do = _row(self.conn, "pairs_to_do")
-        elif last is not None and not same:
+        elif full or last is None or not self._builds_on(last):
+            return self._begin_and_join_all()
+        new, sets, sets_then, waiting = (int(number) for number in _row(self.conn, "pairs_to_do"))
+        if not chunks and (
+            new + waiting > _FULL_SHARE * (new + sets) or (new and new + sets >= _FULL_GROWTH * sets_then)
+        ):
+            return self._begin_and_join_all()
+        if last[2:4] != (self.thousandths, self.min_tokens):
             with self.conn.transaction():
                 self.conn.execute(query("raise_threshold"), {"min_jaccard": self.thousandths / 1000})
                 run_id = self._record("raise", 0, 0, 0.0)
                 if last[4]:
                     self._record_recall(run_id, self._bands())
-        new, _, _, waiting = to_do
-        more, added = self._join_new(int(new), int(waiting))
+        more, added = self._join_new(new, waiting)
         return chunks + more, found + added
 
-    def _needs_full(self, last: tuple[int, str, float, int, bool] | None, to_do: tuple[float, ...]) -> bool:
-        if last is None or last[1] != "finished":
-            return True
-        if self.thousandths < round(last[2] * 1000) or self.min_tokens != last[3]:
-            return True
-        if last[4] and not self.approximate:
-            return True
-        new, sets, sets_then, waiting = to_do
-        total = new + sets
-        return new + waiting > _FULL_SHARE * total or (new > 0 and total >= _FULL_GROWTH * sets_then)
+    def _goes_on_with(self, last: _LastRun) -> bool:
+        same = last[2:4] == (self.thousandths, self.min_tokens) and last[4] == self.approximate
+        return same and last[1] != "finished"
+
+    def _builds_on(self, last: _LastRun) -> bool:
+        """Say whether all pairs that the last run looked for are there, and they are all that this one looks for."""
+        _, state, thousandths, min_tokens, approximate = last
+        return (
+            state == "finished"
+            and thousandths <= self.thousandths
+            and min_tokens == self.min_tokens
+            and (self.approximate or not approximate)
+        )
+
+    def _begin_and_join_all(self) -> tuple[int, int]:
+        self._announce()
+        return self._join_all(self._begin(), "preparing")
 
     def _announce(self) -> None:
         """Say what the run will cost, where that is much."""
-        new, sets, _, _ = _row(self.conn, "pairs_to_do")
-        if new + sets < _ESTIMATED_FROM:
+        if int(_row(self.conn, "count_chunks")[0]) < _ESTIMATED_FROM:
             return
         estimate = estimate_pairs(self.conn, min_jaccard=self.thousandths / 1000)
         if estimate.seconds < WORTH_TELLING_S:
@@ -188,7 +198,7 @@ class _Run:
     def _join_all(self, run_id: int, state: str) -> tuple[int, int]:
         started = time.monotonic()
         if state == "preparing":
-            self._prepare(int(_row(self.conn, "pairs_to_do")[0]), queued=False)
+            self._prepare(int(_row(self.conn, "count_chunks")[0]), queued=False)
             if self.approximate:
                 make_signatures(self.conn, self._bands(), self.jobs, self.progress)
             size = _BAND_SLICE if self.approximate else _SLICE
@@ -217,11 +227,9 @@ class _Run:
         """Make the sets of the `new` chunks that have none."""
         if not queued:
             self.conn.execute(query("rank_tokens"))
-        size = self._share(new, _RANGE)
-        # one range needs no look at where it begins
-        ranges = (
-            self.conn.execute(query("chunk_ranges"), {"size": size}).fetchall() if new > size else [(0, _EVERY_ID, new)]
-        )
+        ranges = [(0, _EVERY_ID, new)]  # needs no look at where it begins
+        if new > _SHARED_FROM:
+            ranges = self.conn.execute(query("chunk_ranges"), {"size": self._share(new, _RANGE)}).fetchall()
         work = [(count, self._range(first, last, queued=queued)) for first, last, count in ranges]
         spread(self.conn, work, self.jobs, self.progress, "making token sets", "chunks")
         if not queued or new >= _ANALYZED_FROM:

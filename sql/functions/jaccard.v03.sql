@@ -49,7 +49,7 @@ LANGUAGE plpgsql SET search_path FROM CURRENT SET jit = off AS $$
 DECLARE
     bit_0  CONSTANT bit(256) := 1::bit(256);
     ids    CONSTANT bigint[] := ARRAY(SELECT c.id FROM code_chunks c
-                                       WHERE c.id BETWEEN first_id AND last_id AND c.token_count > 0
+                                       WHERE c.id BETWEEN first_id AND last_id
                                          AND NOT EXISTS (SELECT FROM jaccard_sets s WHERE s.chunk_id = c.id));
     -- ranks by token id, 0 where there is none: read three times faster than by a join. Of nulls it would be thirty times
     -- slower, for each look then walks through all before it.
@@ -68,7 +68,7 @@ BEGIN
            (SELECT bit_xor(bit_0 << (t.id & 255)) FROM (SELECT unnest(c.token_ids) AS id) AS t)
            -- held until the sets are there: a chunk that is deleted meanwhile would leave its set behind
       FROM (SELECT c.id, cardinality(c.token_ids) AS n, c.token_ids
-              FROM code_chunks c WHERE c.id = ANY (ids) FOR KEY SHARE OF c) AS c;
+              FROM code_chunks c WHERE c.id = ANY (ids) AND c.token_count > 0 FOR KEY SHARE OF c) AS c;
     GET DIAGNOSTICS made = ROW_COUNT;
     IF queued THEN
         INSERT INTO pair_queue (chunk_id) SELECT s.chunk_id FROM jaccard_sets s WHERE s.chunk_id = ANY (ids);
@@ -96,8 +96,10 @@ LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
            e.n, e.chunk_id, e.place - coalesce(lag(e.place) OVER o, 0)
       FROM (SELECT w.n, w.chunk_id, w.place, w.part, lead(w.part) OVER (ORDER BY w.n, w.chunk_id) AS next_part
               FROM (SELECT s.n, s.chunk_id, row_number() OVER o AS place,
-                           (sum(s.n + 20) OVER o - 1) * ((count(*) OVER () + size - 1) / size) / sum(s.n + 20) OVER () AS part
+                           (sum(s.n + 20) OVER o - 1) * every.parts / every.weight AS part
                       FROM jaccard_sets s
+                     CROSS JOIN (SELECT (count(*) + size - 1) / size AS parts, sum(s.n + 20) AS weight
+                                   FROM jaccard_sets s) AS every
                     WINDOW o AS (ORDER BY s.n, s.chunk_id ROWS UNBOUNDED PRECEDING)) AS w) AS e
      WHERE e.part IS DISTINCT FROM e.next_part
     WINDOW o AS (ORDER BY e.n, e.chunk_id)

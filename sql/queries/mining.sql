@@ -14,12 +14,17 @@ SET client_connection_check_interval = '2s';
 SELECT pgembed.mining_setting('near_duplicate'), pgembed.mining_setting('pairs_min_tokens')::integer;
 
 -- name: last_pair_run
-SELECT id, state, min_jaccard, min_tokens, approximate FROM pgembed.pair_runs ORDER BY id DESC LIMIT 1;
+SELECT id, state, round(min_jaccard * 1000)::integer, min_tokens, approximate
+  FROM pgembed.pair_runs ORDER BY id DESC LIMIT 1;
 
 -- name: pairs_to_do
--- Chunks without a set, sets there are, sets when everything was last compared, and sets in the queue.
-SELECT (SELECT count(*) FROM pgembed.code_chunks c
-         WHERE c.token_count > 0 AND NOT EXISTS (SELECT FROM pgembed.jaccard_sets s WHERE s.chunk_id = c.id)),
+-- Chunks without a set, sets there are, sets when everything was last compared, and sets in the queue. Only ids are
+-- compared, which the keys hold; whether there are tokens is asked of what is left.
+WITH unset AS MATERIALIZED (
+    SELECT c.id FROM pgembed.code_chunks c
+     WHERE NOT EXISTS (SELECT FROM pgembed.jaccard_sets s WHERE s.chunk_id = c.id)
+)
+SELECT (SELECT count(*) FROM unset u JOIN pgembed.code_chunks c ON c.id = u.id WHERE c.token_count > 0),
        (SELECT count(*) FROM pgembed.jaccard_sets),
        coalesce((SELECT sets FROM pgembed.pair_runs WHERE mode = 'full' ORDER BY id DESC LIMIT 1), 0),
        (SELECT count(*) FROM pgembed.pair_queue);
@@ -41,12 +46,13 @@ SELECT pgembed.jaccard_rank_tokens();
 
 -- name: chunk_ranges
 -- The chunks without a set, in ranges of ids.
-SELECT min(id), max(id), count(*)
-  FROM (SELECT c.id, (row_number() OVER (ORDER BY c.id) - 1) / %(size)s AS part
+SELECT coalesce(lag(e.id) OVER o + 1, 0), e.id, e.place - coalesce(lag(e.place) OVER o, 0)
+  FROM (SELECT c.id, row_number() OVER o AS place, lead(c.id) OVER o AS next_id
           FROM pgembed.code_chunks c
-         WHERE c.token_count > 0 AND NOT EXISTS (SELECT FROM pgembed.jaccard_sets s WHERE s.chunk_id = c.id)) AS numbered
- GROUP BY part
- ORDER BY part;
+         WHERE NOT EXISTS (SELECT FROM pgembed.jaccard_sets s WHERE s.chunk_id = c.id)
+        WINDOW o AS (ORDER BY c.id)) AS e
+ WHERE e.place %% %(size)s = 0 OR e.next_id IS NULL
+WINDOW o AS (ORDER BY e.id);
 
 -- name: prepare_sets
 SELECT pgembed.jaccard_prepare(%(thousandths)s, %(first)s, %(last)s, %(queued)s);

@@ -3,6 +3,8 @@
 -- Nothing is found by sizes or prefixes any more, but in one pass; two indexes less, and sets are made in half the time.
 
 ALTER TABLE jaccard_sets DROP COLUMN ranks;
+-- a tenth of the sample tells the planner all that it asks
+ALTER TABLE jaccard_sets ALTER chunk_id SET STATISTICS 10, ALTER n SET STATISTICS 10;
 DROP INDEX jaccard_sets_n_idx, jaccard_sets_prefix_idx;
 UPDATE jaccard_sets s
    SET members = CASE WHEN s.n <= 16000 THEN ('{' || array_to_string(c.token_ids, ':1,') || ':1}/1000000000')::sparsevec END,
