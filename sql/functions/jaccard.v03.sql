@@ -89,20 +89,27 @@ CREATE TRIGGER code_chunks_forget_token_set AFTER UPDATE OF token_ids ON code_ch
 
 -- Cut the sets, ordered by (n, chunk_id), into slices of about `size` that take about as long: what can be joined and
 -- committed one by one. To join a set of n tokens takes as long as n + 20, measured on 100,000 functions at 700.
+-- Sets of one size weigh the same: so their numbers say where to cut, and only those of the sizes that are cut are ordered.
 CREATE FUNCTION jaccard_slices(size integer)
 RETURNS TABLE (ordinal integer, low_n integer, low_id bigint, high_n integer, high_id bigint, sets bigint)
 LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
-    SELECT (row_number() OVER o)::integer, coalesce(lag(e.n) OVER o, 0), coalesce(lag(e.chunk_id) OVER o, 0),
-           e.n, e.chunk_id, e.place - coalesce(lag(e.place) OVER o, 0)
-      FROM (SELECT w.n, w.chunk_id, w.place, w.part, lead(w.part) OVER (ORDER BY w.n, w.chunk_id) AS next_part
-              FROM (SELECT s.n, s.chunk_id, row_number() OVER o AS place,
-                           (sum(s.n + 20) OVER o - 1) * every.parts / every.weight AS part
-                      FROM jaccard_sets s
-                     CROSS JOIN (SELECT (count(*) + size - 1) / size AS parts, sum(s.n + 20) AS weight
-                                   FROM jaccard_sets s) AS every
-                    WINDOW o AS (ORDER BY s.n, s.chunk_id ROWS UNBOUNDED PRECEDING)) AS w) AS e
-     WHERE e.part IS DISTINCT FROM e.next_part
-    WINDOW o AS (ORDER BY e.n, e.chunk_id)
+    WITH sizes AS MATERIALIZED (
+        SELECT g.n, g.n + 20 AS weight, g.sets, sum(g.sets) OVER o - g.sets AS before,
+               sum(g.sets * (g.n + 20)) OVER o - g.sets * (g.n + 20) AS weight_before
+          FROM (SELECT s.n, count(*) AS sets FROM jaccard_sets s GROUP BY s.n) AS g
+        WINDOW o AS (ORDER BY g.n)
+    ), cuts AS MATERIALIZED (          -- after the place-th set of n tokens
+        SELECT DISTINCT z.n, ceil((c.weight - z.weight_before) / z.weight) AS place, z.before
+          FROM (SELECT (sum(z.sets) + size - 1)::bigint / size AS parts, sum(z.sets * z.weight) AS weight FROM sizes z) AS every
+         CROSS JOIN LATERAL (SELECT every.weight * k / every.parts AS weight FROM generate_series(1, every.parts) AS k) AS c
+          JOIN sizes z ON c.weight > z.weight_before AND c.weight <= z.weight_before + z.sets * z.weight
+    )
+    SELECT (row_number() OVER o)::integer, coalesce(lag(e.n) OVER o, 0), coalesce(lag(s.chunk_id) OVER o, 0),
+           e.n, s.chunk_id, (e.before + e.place - coalesce(lag(e.before + e.place) OVER o, 0))::bigint
+      FROM (SELECT s.n, s.chunk_id, row_number() OVER (PARTITION BY s.n ORDER BY s.chunk_id) AS place
+              FROM jaccard_sets s WHERE s.n IN (SELECT c.n FROM cuts c)) AS s
+      JOIN cuts AS e USING (n, place)
+    WINDOW o AS (ORDER BY e.n, s.chunk_id)
 $$;
 
 -- The tokens that two chunks share, where the sets are too large for a sparsevec.
