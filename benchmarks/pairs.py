@@ -107,10 +107,10 @@ def ours(conn: psycopg.Connection, threshold: float, jobs: int, *, approximate: 
     mining._ESTIMATED_FROM = sys.maxsize  # the estimate before a long run is not part of it
     original = mining._Run._prepare
 
-    def timed(self: mining._Run, new: int, *, queued: bool) -> None:
+    def timed(self: mining._Run, new: int, ids: tuple[int, int], *, queued: bool) -> None:
         nonlocal prepared
         began = time.perf_counter()
-        original(self, new, queued=queued)
+        original(self, new, ids, queued=queued)
         prepared += time.perf_counter() - began
 
     mining._Run._prepare = timed  # type: ignore[method-assign]
@@ -122,18 +122,18 @@ def ours(conn: psycopg.Connection, threshold: float, jobs: int, *, approximate: 
         mining._Run._prepare = original  # type: ignore[method-assign]
 
 
-def incremental(conn: psycopg.Connection, threshold: float, share: float) -> tuple[int, float]:
-    """Take a share of the chunks out, pair the rest, put them back; return how many and the seconds for their pairs."""
-    columns = "id, sha256, language, kind, symbol, content, docstring, body, token_ids, line_count"
+def incremental(conn: psycopg.Connection, threshold: float, share: float, jobs: int) -> tuple[int, float]:
+    """Take a share of the chunks out, pair the rest, add them anew; return how many and the seconds for their pairs."""
+    columns = "sha256, language, kind, symbol, content, docstring, body, token_ids, line_count"
     conn.execute(
         "CREATE TEMPORARY TABLE taken AS SELECT * FROM pgembed.code_chunks WHERE id %% %s = 0", (round(1 / share),)
     )
     conn.execute("DELETE FROM pgembed.code_chunks WHERE id IN (SELECT id FROM taken)")
     find_pairs(conn, min_jaccard=threshold, full=True)
-    conn.execute(f"INSERT INTO pgembed.code_chunks ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM taken")
+    conn.execute(f"INSERT INTO pgembed.code_chunks ({columns}) SELECT {columns} FROM taken")
     conn.execute("DROP TABLE taken")
     began = time.perf_counter()
-    report = find_pairs(conn, min_jaccard=threshold)
+    report = find_pairs(conn, min_jaccard=threshold, jobs=jobs)
     return report.chunks, time.perf_counter() - began
 
 
@@ -197,7 +197,7 @@ def _measure(dsn: str, functions: list[Function], options: argparse.Namespace) -
                 found = PEERS[peer](sets, threshold)
                 seconds = time.perf_counter() - began
                 _line(len(functions), threshold, peer, seconds, f"fetch {fetched:.2f}", found, exact, best)
-            chunks, seconds = incremental(conn, threshold, 0.01)
+            chunks, seconds = incremental(conn, threshold, 0.01, max(options.jobs))
             print(
                 f"{len(functions):>8,} {threshold:>5} pgembed, {chunks:,} new chunks: {seconds:.2f} s, "
                 f"{seconds / best:.1%} of all"

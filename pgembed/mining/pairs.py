@@ -142,7 +142,7 @@ class _Run:
             chunks, found = self._join_all(int(last[0]), last[1])
         elif full or last is None or not self._builds_on(last):
             return self._begin_and_join_all()
-        new, sets, sets_then, waiting = (int(number) for number in _row(self.conn, "pairs_to_do"))
+        new, first, last_id, sets, sets_then, waiting = (int(number) for number in _row(self.conn, "pairs_to_do"))
         if not chunks and (
             new + waiting > _FULL_SHARE * (new + sets) or (new and new + sets >= _FULL_GROWTH * sets_then)
         ):
@@ -153,7 +153,7 @@ class _Run:
                 run_id = self._record("raise", 0, 0, 0.0)
                 if last[4]:
                     self._record_recall(run_id, self._bands())
-        more, added = self._join_new(new, waiting)
+        more, added = self._join_new(new, waiting, (first, last_id))
         return chunks + more, found + added
 
     def _goes_on_with(self, last: _LastRun) -> bool:
@@ -198,7 +198,7 @@ class _Run:
     def _join_all(self, run_id: int, state: str) -> tuple[int, int]:
         started = time.monotonic()
         if state == "preparing":
-            self._prepare(int(_row(self.conn, "count_chunks")[0]), queued=False)
+            self._prepare(int(_row(self.conn, "count_chunks")[0]), (0, _EVERY_ID), queued=False)
             if self.approximate:
                 make_signatures(self.conn, self._bands(), self.jobs, self.progress)
             size = _BAND_SLICE if self.approximate else _SLICE
@@ -223,11 +223,11 @@ class _Run:
         rounds = max(math.ceil(total / (self.jobs * most)), 1)
         return max(math.ceil(total / (self.jobs * rounds)), 1)
 
-    def _prepare(self, new: int, *, queued: bool) -> None:
-        """Make the sets of the `new` chunks that have none."""
+    def _prepare(self, new: int, ids: tuple[int, int], *, queued: bool) -> None:
+        """Make the sets of the `new` chunks that have none, which lie between two ids."""
         if not queued:
             self.conn.execute(query("rank_tokens"))
-        ranges = [(0, _EVERY_ID, new)]  # needs no look at where it begins
+        ranges = [(*ids, new)]
         if new > _SHARED_FROM:
             ranges = self.conn.execute(query("chunk_ranges"), {"size": self._share(new, _RANGE)}).fetchall()
         work = [(count, self._range(first, last, queued=queued)) for first, last, count in ranges]
@@ -259,11 +259,13 @@ class _Run:
 
         return join
 
-    def _join_new(self, new: int, waiting: int) -> tuple[int, int]:
+    def _join_new(self, new: int, waiting: int, ids: tuple[int, int]) -> tuple[int, int]:
+        """Compare the `new` chunks without a set, which lie between two ids, and those that wait in the queue."""
         started = time.monotonic()
         if not new and not waiting:
             return 0, 0
-        self._prepare(new, queued=True)
+        if new:
+            self._prepare(new, ids, queued=True)
         run_id = None
         if self.approximate:
             bands = self._bands()
@@ -276,14 +278,13 @@ class _Run:
                 self.conn.execute(
                     query("record_approximation"), {"run_id": run_id, **self._promise(bands), **_UNMEASURED}
                 )
-        ids = [row[0] for row in self.conn.execute(query("queued_chunks"))]
+        queue = [row[0] for row in self.conn.execute(query("queued_chunks"))]
         counts: list[int] = []  # of pairs, a piece each
-        size = min(max(self._share(len(ids), _PROBES), _FEW), _PROBES)
-        work = [
-            (len(some), self._probe(some, counts)) for some in (ids[i : i + size] for i in range(0, len(ids), size))
-        ]
+        size = min(max(self._share(len(queue), _PROBES), _FEW), _PROBES)
+        parts = [queue[i : i + size] for i in range(0, len(queue), size)]
+        work = [(len(part), self._probe(part, counts)) for part in parts]
         spread(self.conn, work, self.jobs, self.progress, "finding pairs", "chunks")
-        chunks, found = len(ids), sum(counts)
+        chunks, found = len(queue), sum(counts)
         if found >= _ANALYZED_SHARE * int(_row(self.conn, "count_pairs")[0]):
             self.conn.execute(query("analyze_pairs"))
         if run_id is None:

@@ -18,16 +18,18 @@ SELECT id, state, round(min_jaccard * 1000)::integer, min_tokens, approximate
   FROM pgembed.pair_runs ORDER BY id DESC LIMIT 1;
 
 -- name: pairs_to_do
--- Chunks without a set, sets there are, sets when everything was last compared, and sets in the queue. Only ids are
--- compared, which the keys hold; whether there are tokens is asked of what is left.
+-- Chunks without a set, the first and the last of them, sets there are, sets when everything was last compared, and sets
+-- in the queue. Only ids are compared, which the keys hold; whether there are tokens is asked of what is left.
 WITH unset AS MATERIALIZED (
     SELECT c.id FROM pgembed.code_chunks c
      WHERE NOT EXISTS (SELECT FROM pgembed.jaccard_sets s WHERE s.chunk_id = c.id)
 )
-SELECT (SELECT count(*) FROM unset u JOIN pgembed.code_chunks c ON c.id = u.id WHERE c.token_count > 0),
+SELECT n.chunks, n.first_id, n.last_id,
        (SELECT count(*) FROM pgembed.jaccard_sets),
        coalesce((SELECT sets FROM pgembed.pair_runs WHERE mode = 'full' ORDER BY id DESC LIMIT 1), 0),
-       (SELECT count(*) FROM pgembed.pair_queue);
+       (SELECT count(*) FROM pgembed.pair_queue)
+  FROM (SELECT count(*) AS chunks, coalesce(min(c.id), 0) AS first_id, coalesce(max(c.id), 0) AS last_id
+          FROM unset u JOIN pgembed.code_chunks c ON c.id = u.id WHERE c.token_count > 0) AS n;
 
 -- name: reset_pairs
 TRUNCATE pgembed.candidate_pairs, pgembed.pair_queue, pgembed.jaccard_sets, pgembed.jaccard_ranks,
