@@ -130,7 +130,10 @@ def incremental(conn: psycopg.Connection, threshold: float, share: float, jobs: 
     )
     conn.execute("DELETE FROM pgembed.code_chunks WHERE id IN (SELECT id FROM taken)")
     find_pairs(conn, min_jaccard=threshold, full=True)
-    conn.execute(f"INSERT INTO pgembed.code_chunks ({columns}) SELECT {columns} FROM taken")
+    conn.execute(
+        f"""INSERT INTO pgembed.code_chunks (id, {columns}) OVERRIDING SYSTEM VALUE
+            SELECT id + (SELECT max(id) FROM pgembed.code_chunks), {columns} FROM taken"""
+    )
     conn.execute("DROP TABLE taken")
     began = time.perf_counter()
     report = find_pairs(conn, min_jaccard=threshold, jobs=jobs)
