@@ -126,7 +126,10 @@ def incremental(conn: psycopg.Connection, threshold: float, share: float, jobs: 
     """Take a share of the chunks out, pair the rest, add them anew; return how many and the seconds for their pairs."""
     columns = "sha256, language, kind, symbol, content, docstring, body, token_ids, line_count"
     conn.execute(
-        "CREATE TEMPORARY TABLE taken AS SELECT * FROM pgembed.code_chunks WHERE id %% %s = 0", (round(1 / share),)
+        """CREATE TEMPORARY TABLE taken AS
+           SELECT * FROM pgembed.code_chunks ORDER BY sha256
+            LIMIT (SELECT round(%s * count(*)) FROM pgembed.code_chunks)""",
+        (share,),
     )
     conn.execute("DELETE FROM pgembed.code_chunks WHERE id IN (SELECT id FROM taken)")
     find_pairs(conn, min_jaccard=threshold, full=True)

@@ -820,6 +820,58 @@ BEGIN
 END $$;
 
 --
+-- Name: jaccard_candidates(integer, integer, integer, bigint, integer, bigint); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.jaccard_candidates(min_jaccard integer, min_tokens integer, low_n integer, low_id bigint, high_n integer, high_id bigint) RETURNS TABLE(x bigint, y bigint)
+    LANGUAGE plpgsql STABLE ROWS 100000
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    t      CONSTANT integer := min_jaccard;
+    gap    CONSTANT double precision := (1000 - t) / (1000.0 + t);
+    width  CONSTANT double precision := ln(1000.0 / least(t, 999)) / 3;
+    places CONSTANT integer[] := ARRAY(SELECT generate_series(1, high_n));
+BEGIN
+    RETURN QUERY
+    SELECT DISTINCT least(a.chunk_id, b.chunk_id), greatest(a.chunk_id, b.chunk_id)
+      FROM (SELECT s.key + d.up AS key, s.n, s.most_n, s.far, s.chunk_id, s.sketch
+                   -- in the order of tokens, here and below: the hash join meets equal ones in a row, twice as fast
+              FROM (SELECT s.rank::bigint * 65536 + s.bucket AS key, s.n, s.most_n, s.far, s.chunk_id, s.sketch,
+                           floor(ln(greatest(s.most_n, 1)::float8) / width)::integer - s.bucket AS ups
+                      FROM (SELECT s.rank, s.bucket, s.n, s.far, s.chunk_id, s.sketch,
+                                   least(s.n * 1000 / t, ((s.n - s.place + 1) * (1000 + t) - t * s.n) / t) AS most_n
+                              FROM (SELECT unnest(s.prefix[1 : s.short]) AS rank, unnest(places[1 : s.short]) AS place,
+                                           s.bucket, s.n, s.far, s.chunk_id, s.sketch
+                                      FROM (SELECT s.chunk_id, s.n, s.prefix, s.sketch, s.n * gap AS far,
+                                                   s.n - (2 * t * s.n + 999 + t) / (1000 + t) + 1 AS short,
+                                                   floor(ln(s.n::float8) / width)::integer AS bucket
+                                              FROM jaccard_sets s
+                                             WHERE s.n >= greatest((t * low_n + 999) / 1000, min_tokens)
+                                               AND (s.n, s.chunk_id) < (high_n, high_id) OFFSET 0) AS s) AS s) AS s
+                     ORDER BY s.rank) AS s
+              -- rounding may put n/t one bucket further: four steps, not three
+              JOIN (VALUES (0), (1), (2), (3), (4)) AS d(up) ON d.up <= s.ups
+            OFFSET 0) AS b
+      JOIN (SELECT s.rank::bigint * 65536 + s.bucket AS key, s.n, s.far, s.chunk_id, s.sketch,
+                   least(s.n, ((s.n - s.place + 1) * (1000 + t) - t * s.n) / t) AS most_n
+              FROM (SELECT unnest(s.prefix[1 : s.long]) AS rank, unnest(places[1 : s.long]) AS place,
+                           s.bucket, s.n, s.far, s.chunk_id, s.sketch
+                      FROM (SELECT s.chunk_id, s.n, s.prefix, s.sketch, s.n * gap + 1e-6 AS far,
+                                   s.n - (t * s.n + 999) / 1000 + 1 AS long,
+                                   floor(ln(s.n::float8) / width)::integer AS bucket
+                              FROM jaccard_sets s
+                             WHERE (s.n, s.chunk_id) > (low_n, low_id) AND (s.n, s.chunk_id) <= (high_n, high_id)
+                               AND s.n >= min_tokens OFFSET 0) AS s) AS s
+             ORDER BY s.rank) AS a ON a.key = b.key
+     WHERE b.n <= a.most_n AND a.n <= b.most_n AND (b.n < a.n OR b.chunk_id < a.chunk_id)
+       AND (a.sketch <~> b.sketch) <= a.far + b.far;
+END $$;
+
+--
 -- Name: jaccard_crowd(integer, boolean); Type: FUNCTION; Schema: pgembed; Owner: -
 --
 
@@ -965,13 +1017,12 @@ BEGIN
     CREATE TEMPORARY TABLE sample_pairs (LIKE candidate_pairs INCLUDING INDEXES) ON COMMIT DROP;
     began := clock_timestamp();
     INSERT INTO pg_temp.sample_pairs
-    SELECT c.x, c.y, v.common::integer, v.common / (v.total - v.common)
-      FROM pg_temp.sample_candidates c
-     CROSS JOIN LATERAL (
-           SELECT p.n + q.n AS total, -(p.members <#> q.members) AS common
-             FROM pg_temp.sample_sets p, pg_temp.sample_sets q WHERE p.chunk_id = c.x AND q.chunk_id = c.y OFFSET 0) AS v
+    SELECT v.x, v.y, v.common::integer, v.common / (v.total - v.common)
+      FROM (SELECT c.x, c.y, p.n + q.n AS total, -(p.members <#> q.members) AS common
+              FROM pg_temp.sample_candidates c
+              JOIN pg_temp.sample_sets p ON p.chunk_id = c.x JOIN pg_temp.sample_sets q ON q.chunk_id = c.y OFFSET 0) AS v
      WHERE 1000 * v.common >= t * (v.total - v.common)
-    ON CONFLICT DO NOTHING;
+     ORDER BY 1, 2;
     GET DIAGNOSTICS pairs = ROW_COUNT;
     verify_s := extract(epoch FROM clock_timestamp() - began);
 
@@ -1002,60 +1053,23 @@ END $$;
 --
 
 CREATE FUNCTION pgembed.jaccard_join(min_jaccard integer, min_tokens integer, low_n integer, low_id bigint, high_n integer, high_id bigint) RETURNS TABLE(chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
-    LANGUAGE plpgsql STABLE
+    LANGUAGE sql STABLE
     SET search_path TO 'pgembed', 'public', 'pg_temp'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
     AS $$
-#variable_conflict use_column
-DECLARE
-    t      CONSTANT integer := min_jaccard;
-    gap    CONSTANT double precision := (1000 - t) / (1000.0 + t);
-    width  CONSTANT double precision := ln(1000.0 / least(t, 999)) / 3;
-    places CONSTANT integer[] := ARRAY(SELECT generate_series(1, high_n));
-BEGIN
-    RETURN QUERY
     WITH candidates AS MATERIALIZED (
-        SELECT DISTINCT least(a.chunk_id, b.chunk_id) AS x, greatest(a.chunk_id, b.chunk_id) AS y
-          FROM (SELECT s.key + d.up AS key, s.n, s.most_n, s.far, s.chunk_id, s.sketch
-                       -- in the order of tokens, here and below: the hash join meets equal ones in a row, twice as fast
-                  FROM (SELECT s.rank::bigint * 65536 + s.bucket AS key, s.n, s.most_n, s.far, s.chunk_id, s.sketch,
-                               floor(ln(greatest(s.most_n, 1)::float8) / width)::integer - s.bucket AS ups
-                          FROM (SELECT s.rank, s.bucket, s.n, s.far, s.chunk_id, s.sketch,
-                                       least(s.n * 1000 / t, ((s.n - s.place + 1) * (1000 + t) - t * s.n) / t) AS most_n
-                                  FROM (SELECT unnest(s.prefix[1 : s.short]) AS rank, unnest(places[1 : s.short]) AS place,
-                                               s.bucket, s.n, s.far, s.chunk_id, s.sketch
-                                          FROM (SELECT s.chunk_id, s.n, s.prefix, s.sketch, s.n * gap AS far,
-                                                       s.n - (2 * t * s.n + 999 + t) / (1000 + t) + 1 AS short,
-                                                       floor(ln(s.n::float8) / width)::integer AS bucket
-                                                  FROM jaccard_sets s
-                                                 WHERE s.n >= greatest((t * low_n + 999) / 1000, min_tokens)
-                                                   AND (s.n, s.chunk_id) < (high_n, high_id) OFFSET 0) AS s) AS s) AS s
-                         ORDER BY s.rank) AS s
-                  -- rounding may put n/t one bucket further: four steps, not three
-                  JOIN (VALUES (0), (1), (2), (3), (4)) AS d(up) ON d.up <= s.ups
-                OFFSET 0) AS b
-          JOIN (SELECT s.rank::bigint * 65536 + s.bucket AS key, s.n, s.far, s.chunk_id, s.sketch,
-                       least(s.n, ((s.n - s.place + 1) * (1000 + t) - t * s.n) / t) AS most_n
-                  FROM (SELECT unnest(s.prefix[1 : s.long]) AS rank, unnest(places[1 : s.long]) AS place,
-                               s.bucket, s.n, s.far, s.chunk_id, s.sketch
-                          FROM (SELECT s.chunk_id, s.n, s.prefix, s.sketch, s.n * gap + 1e-6 AS far,
-                                       s.n - (t * s.n + 999) / 1000 + 1 AS long,
-                                       floor(ln(s.n::float8) / width)::integer AS bucket
-                                  FROM jaccard_sets s
-                                 WHERE (s.n, s.chunk_id) > (low_n, low_id) AND (s.n, s.chunk_id) <= (high_n, high_id)
-                                   AND s.n >= min_tokens OFFSET 0) AS s) AS s
-                 ORDER BY s.rank) AS a ON a.key = b.key
-         WHERE b.n <= a.most_n AND a.n <= b.most_n AND (b.n < a.n OR b.chunk_id < a.chunk_id)
-           AND (a.sketch <~> b.sketch) <= a.far + b.far
+        SELECT c.x, c.y FROM jaccard_candidates(min_jaccard, min_tokens, low_n, low_id, high_n, high_id) AS c
+    ), held AS MATERIALIZED (
+        SELECT s.chunk_id, s.n, s.members
+          FROM jaccard_sets s
+         WHERE s.chunk_id IN (SELECT c.x FROM candidates c UNION ALL SELECT c.y FROM candidates c)
     )
-    SELECT c.x, c.y, v.common::integer, v.common / (v.total - v.common)
-      FROM candidates c
-     CROSS JOIN LATERAL (
-           SELECT p.n + q.n AS total, coalesce(-(p.members <#> q.members), count_shared(c.x, c.y)) AS common
-             FROM jaccard_sets p, jaccard_sets q WHERE p.chunk_id = c.x AND q.chunk_id = c.y OFFSET 0) AS v
-     WHERE 1000 * v.common >= t * (v.total - v.common);
-END $$;
+    SELECT v.x, v.y, v.common::integer, v.common / (v.total - v.common)
+      FROM (SELECT c.x, c.y, p.n + q.n AS total, coalesce(-(p.members <#> q.members), count_shared(c.x, c.y)) AS common
+              FROM candidates c JOIN held p ON p.chunk_id = c.x JOIN held q ON q.chunk_id = c.y OFFSET 0) AS v
+     WHERE 1000 * v.common >= min_jaccard * (v.total - v.common)
+$$;
 
 --
 -- Name: jaccard_pairs(integer, integer); Type: FUNCTION; Schema: pgembed; Owner: -

@@ -110,13 +110,12 @@ BEGIN
     CREATE TEMPORARY TABLE sample_pairs (LIKE candidate_pairs INCLUDING INDEXES) ON COMMIT DROP;
     began := clock_timestamp();
     INSERT INTO pg_temp.sample_pairs
-    SELECT c.x, c.y, v.common::integer, v.common / (v.total - v.common)
-      FROM pg_temp.sample_candidates c
-     CROSS JOIN LATERAL (
-           SELECT p.n + q.n AS total, -(p.members <#> q.members) AS common
-             FROM pg_temp.sample_sets p, pg_temp.sample_sets q WHERE p.chunk_id = c.x AND q.chunk_id = c.y OFFSET 0) AS v
+    SELECT v.x, v.y, v.common::integer, v.common / (v.total - v.common)
+      FROM (SELECT c.x, c.y, p.n + q.n AS total, -(p.members <#> q.members) AS common
+              FROM pg_temp.sample_candidates c
+              JOIN pg_temp.sample_sets p ON p.chunk_id = c.x JOIN pg_temp.sample_sets q ON q.chunk_id = c.y OFFSET 0) AS v
      WHERE 1000 * v.common >= t * (v.total - v.common)
-    ON CONFLICT DO NOTHING;
+     ORDER BY 1, 2;
     GET DIAGNOSTICS pairs = ROW_COUNT;
     verify_s := extract(epoch FROM clock_timestamp() - began);
 

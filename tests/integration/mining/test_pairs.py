@@ -122,6 +122,22 @@ def test_jobs_share_the_work(conn: psycopg.Connection, add_sets: AddSets, monkey
     assert (report.chunks, report.pairs_found) == (400, len(expected))
 
 
+def test_jobs_share_what_is_new(conn: psycopg.Connection, add_sets: AddSets, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = look_alikes(400)
+    add_sets(sets[:340])
+    find_pairs(conn)
+    before = len(stored(conn))
+    monkeypatch.setattr(module, "_FEW", 1)
+    monkeypatch.setattr(module, "_PROBES", 7)
+    add_sets(sets[340:])
+    # a pair of two new chunks is found from both sides, maybe at once, and counted once
+    report = find_pairs(conn, jobs=3)
+    assert (report.chunks, report.pairs_found) == (60, report.pairs - before)
+    assert modes(conn) == ["full", "incremental"]
+    incremental = stored(conn)
+    assert incremental == full_run(conn)
+
+
 def test_two_at_once_do_not_double_the_work(conn: psycopg.Connection, database_url: str, add_sets: AddSets) -> None:
     add_sets(look_alikes(400))
     outcomes: list[object] = []

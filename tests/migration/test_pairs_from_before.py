@@ -1,0 +1,77 @@
+"""Pairs and sets that were made before the order of frequent tokens (0012) are built upon, both ways."""
+
+import os
+import random
+from itertools import combinations
+
+import psycopg
+
+from pgembed.cli.invariants import violations
+from pgembed.db.connection import connect
+from pgembed.db.migrations import downgrade, upgrade
+from pgembed.mining.pairs import find_pairs
+
+_T = 500
+
+
+def add(conn: psycopg.Connection, sets: list[set[int]]) -> None:
+    with conn.cursor() as cursor:
+        cursor.executemany(
+            """INSERT INTO pgembed.code_chunks (sha256, language, kind, content, body, token_ids, line_count)
+               VALUES (%s, 'python', 'function', '', '', %s, 1)""",
+            [(os.urandom(32), sorted(members)) for members in sets],
+        )
+
+
+def look_alikes(count: int, seed: int) -> list[set[int]]:
+    """Return copies of a few sets, each with up to eight tokens of four hundred changed."""
+    chance = random.Random(seed)  # noqa: S311
+    centres = [set(chance.sample(range(1, 400), 20)) for _ in range(10)]
+    return [chance.choice(centres) ^ set(chance.sample(range(1, 400), chance.randrange(9))) for _ in range(count)]
+
+
+def all_pairs(conn: psycopg.Connection) -> set[tuple[int, int]]:
+    sets = {i: set(tokens) for i, tokens in conn.execute("SELECT id, token_ids FROM pgembed.code_chunks").fetchall()}
+    pairs = combinations(sorted(sets), 2)
+    return {(a, b) for a, b in pairs if 1000 * len(sets[a] & sets[b]) >= _T * len(sets[a] | sets[b])}
+
+
+def stored(conn: psycopg.Connection) -> set[tuple[int, int]]:
+    return {(a, b) for a, b in conn.execute("SELECT chunk_a, chunk_b FROM pgembed.candidate_pairs").fetchall()}
+
+
+def test_sets_of_an_older_revision_are_built_upon(empty_database_url: str) -> None:
+    upgrade(empty_database_url, "0011")
+    with connect(empty_database_url) as conn:
+        add(conn, look_alikes(150, seed=1))
+        conn.execute("SELECT pgembed.jaccard_rank_tokens(), pgembed.jaccard_prepare(%s)", (_T,))
+        conn.execute(
+            """INSERT INTO pgembed.candidate_pairs (chunk_a, chunk_b, intersection, jaccard)
+               SELECT chunk_a, chunk_b, intersection, jaccard FROM pgembed.jaccard_pairs(%s)""",
+            (_T,),
+        )
+        conn.execute(
+            """INSERT INTO pgembed.pair_runs (mode, state, min_jaccard, min_tokens, sets, finished_at)
+               VALUES ('full', 'finished', 0.5, 0, 150, now())"""
+        )
+        upgrade(empty_database_url)
+        add(conn, [members | {500 + n % 3} for n, members in enumerate(look_alikes(20, seed=2))])
+        add(conn, look_alikes(10, seed=1))
+        assert find_pairs(conn).chunks == 30
+        assert stored(conn) == all_pairs(conn)
+        assert not [problem.what for problem in violations(conn) if "pgembed pairs" in problem.remedy]
+
+
+def test_the_way_back_leaves_pairs_and_makes_its_sets_anew(empty_database_url: str) -> None:
+    upgrade(empty_database_url)
+    with connect(empty_database_url) as conn:
+        add(conn, look_alikes(100, seed=3))
+        find_pairs(conn)
+        expected = all_pairs(conn)
+        downgrade(empty_database_url, "0011")
+        assert stored(conn) == expected
+        conn.execute("SELECT pgembed.jaccard_rank_tokens(), pgembed.jaccard_prepare(%s)", (_T,))
+        found = conn.execute("SELECT chunk_a, chunk_b FROM pgembed.jaccard_pairs(%s)", (_T,)).fetchall()
+        assert set(found) == expected
+        upgrade(empty_database_url)
+        assert find_pairs(conn, full=True).pairs == len(expected)
