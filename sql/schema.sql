@@ -702,11 +702,11 @@ $$;
 COMMENT ON FUNCTION pgembed.hybrid_search(query public.vector, k integer, tokens text[], symbol text, language text, path text, source text, kind text, generation bigint, exact boolean, collapse boolean, example bigint) IS 'Search by vector, words or both: hits with the parts of their score, place, content and copies, best first';
 
 --
--- Name: jaccard_band_join(integer, integer, integer, integer, bigint, integer, bigint); Type: FUNCTION; Schema: pgembed; Owner: -
+-- Name: jaccard_band_candidates(integer, integer, integer, integer, bigint, integer, bigint); Type: FUNCTION; Schema: pgembed; Owner: -
 --
 
-CREATE FUNCTION pgembed.jaccard_band_join(min_jaccard integer, min_tokens integer, most integer, low_n integer, low_id bigint, high_n integer, high_id bigint) RETURNS TABLE(chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
-    LANGUAGE plpgsql STABLE
+CREATE FUNCTION pgembed.jaccard_band_candidates(min_jaccard integer, min_tokens integer, most integer, low_n integer, low_id bigint, high_n integer, high_id bigint) RETURNS TABLE(x bigint, y bigint)
+    LANGUAGE plpgsql STABLE ROWS 100000
     SET search_path TO 'pgembed', 'public', 'pg_temp'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
@@ -735,26 +735,42 @@ BEGIN
     ), crowd AS MATERIALIZED (         -- by blocks of places, so that a hash join finds the neighbours
         SELECT s.chunk_id, s.n, s.sketch, k.bucket, k.place, k.place / most AS block
           FROM crowded_buckets k JOIN jaccard_sets s ON s.chunk_id = k.chunk_id WHERE s.n >= min_tokens
-    ), candidates AS MATERIALIZED (
-        SELECT least(a.chunk_id, b.chunk_id) AS x, greatest(a.chunk_id, b.chunk_id) AS y
-          FROM larger a JOIN smaller b ON a.bucket = b.bucket
-         WHERE b.n >= a.least_n AND (b.n < a.n OR b.n = a.n AND b.chunk_id < a.chunk_id)
-           AND (a.sketch <~> b.sketch) <= a.allowance + b.allowance
-        UNION
-        SELECT least(a.chunk_id, b.chunk_id), greatest(a.chunk_id, b.chunk_id)
-          FROM crowd a CROSS JOIN (VALUES (0), (1)) AS d(down)
-          JOIN crowd b ON b.bucket = a.bucket AND b.block = a.block - d.down
-         WHERE (a.n, a.chunk_id) > (low_n, low_id) AND (a.n, a.chunk_id) <= (high_n, high_id)
-           AND b.place BETWEEN a.place - most AND a.place - 1 AND b.n >= (t * a.n + 999) / 1000
-           AND (a.sketch <~> b.sketch) <= (a.n + b.n) * gap + 1e-6
     )
-    SELECT c.x, c.y, v.common::integer, v.common / (v.total - v.common)
-      FROM candidates c
-     CROSS JOIN LATERAL (
-           SELECT p.n + q.n AS total, coalesce(-(p.members <#> q.members), count_shared(c.x, c.y)) AS common
-             FROM jaccard_sets p, jaccard_sets q WHERE p.chunk_id = c.x AND q.chunk_id = c.y OFFSET 0) AS v
-     WHERE 1000 * v.common >= t * (v.total - v.common);
+    SELECT least(a.chunk_id, b.chunk_id), greatest(a.chunk_id, b.chunk_id)
+      FROM larger a JOIN smaller b ON a.bucket = b.bucket
+     WHERE b.n >= a.least_n AND (b.n < a.n OR b.n = a.n AND b.chunk_id < a.chunk_id)
+       AND (a.sketch <~> b.sketch) <= a.allowance + b.allowance
+    UNION
+    SELECT least(a.chunk_id, b.chunk_id), greatest(a.chunk_id, b.chunk_id)
+      FROM crowd a CROSS JOIN (VALUES (0), (1)) AS d(down)
+      JOIN crowd b ON b.bucket = a.bucket AND b.block = a.block - d.down
+     WHERE (a.n, a.chunk_id) > (low_n, low_id) AND (a.n, a.chunk_id) <= (high_n, high_id)
+       AND b.place BETWEEN a.place - most AND a.place - 1 AND b.n >= (t * a.n + 999) / 1000
+       AND (a.sketch <~> b.sketch) <= (a.n + b.n) * gap + 1e-6;
 END $$;
+
+--
+-- Name: jaccard_band_join(integer, integer, integer, integer, bigint, integer, bigint); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.jaccard_band_join(min_jaccard integer, min_tokens integer, most integer, low_n integer, low_id bigint, high_n integer, high_id bigint) RETURNS TABLE(chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+    WITH candidates AS MATERIALIZED (
+        SELECT c.x, c.y FROM jaccard_band_candidates(min_jaccard, min_tokens, most, low_n, low_id, high_n, high_id) AS c
+    ), held AS MATERIALIZED (
+        SELECT s.chunk_id, s.n, s.members
+          FROM jaccard_sets s
+         WHERE s.chunk_id IN (SELECT c.x FROM candidates c UNION ALL SELECT c.y FROM candidates c)
+    )
+    SELECT v.x, v.y, v.common::integer, v.common / (v.total - v.common)
+      FROM (SELECT c.x, c.y, p.n + q.n AS total, coalesce(-(p.members <#> q.members), count_shared(c.x, c.y)) AS common
+              FROM candidates c JOIN held p ON p.chunk_id = c.x JOIN held q ON q.chunk_id = c.y OFFSET 0) AS v
+     WHERE 1000 * v.common >= min_jaccard * (v.total - v.common)
+$$;
 
 --
 -- Name: jaccard_band_pairs(integer, integer, integer); Type: FUNCTION; Schema: pgembed; Owner: -
@@ -976,7 +992,7 @@ BEGIN
      ORDER BY s.rank;
     GET DIAGNOSTICS prefix_rows = ROW_COUNT;
     CREATE TEMPORARY TABLE sample_smaller ON COMMIT DROP AS
-    SELECT s.key + d.up AS key, s.n, s.most_n, s.far, s.chunk_id, s.half, s.sketch
+    SELECT s.key + d.up AS key, d.up = 0 AS own, s.n, s.most_n, s.far, s.chunk_id, s.half, s.sketch
       FROM (SELECT s.rank::bigint * 65536 + s.bucket AS key, s.n, s.most_n, s.far, s.chunk_id, s.half, s.sketch,
                    floor(ln(greatest(s.most_n, 1)::float8) / width)::integer - s.bucket AS ups
               FROM (SELECT s.*, least(s.n * 1000 / t, ((s.n - s.place + 1) * (1000 + t) - t * s.n) / t) AS most_n
@@ -991,10 +1007,12 @@ BEGIN
       JOIN (VALUES (0), (1), (2), (3), (4)) AS d(up) ON d.up <= s.ups;
     prefix_s := extract(epoch FROM clock_timestamp() - began);
     ANALYZE pg_temp.sample_larger, pg_temp.sample_smaller;
-    SELECT coalesce(sum(a.rows * b.rows), 0), coalesce(sum(a.half * b.half), 0) INTO joined, half_joined
+    -- less those of a set with itself, which grow with the chunks alone
+    SELECT coalesce(sum(a.rows * b.rows - b.own), 0), coalesce(sum(a.half * b.half - b.own_half), 0) INTO joined, half_joined
       FROM (SELECT l.key, count(*) AS rows, count(*) FILTER (WHERE l.half) AS half
               FROM pg_temp.sample_larger l GROUP BY l.key) AS a
-      JOIN (SELECT m.key, count(*) AS rows, count(*) FILTER (WHERE m.half) AS half
+      JOIN (SELECT m.key, count(*) AS rows, count(*) FILTER (WHERE m.half) AS half,
+                   count(*) FILTER (WHERE m.own) AS own, count(*) FILTER (WHERE m.own AND m.half) AS own_half
               FROM pg_temp.sample_smaller m GROUP BY m.key) AS b ON b.key = a.key;
     CREATE TEMPORARY TABLE sample_candidates (x bigint, y bigint) ON COMMIT DROP;
     FOREACH halved IN ARRAY ARRAY[true, false] LOOP

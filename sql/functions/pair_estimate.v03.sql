@@ -69,7 +69,7 @@ BEGIN
      ORDER BY s.rank;
     GET DIAGNOSTICS prefix_rows = ROW_COUNT;
     CREATE TEMPORARY TABLE sample_smaller ON COMMIT DROP AS
-    SELECT s.key + d.up AS key, s.n, s.most_n, s.far, s.chunk_id, s.half, s.sketch
+    SELECT s.key + d.up AS key, d.up = 0 AS own, s.n, s.most_n, s.far, s.chunk_id, s.half, s.sketch
       FROM (SELECT s.rank::bigint * 65536 + s.bucket AS key, s.n, s.most_n, s.far, s.chunk_id, s.half, s.sketch,
                    floor(ln(greatest(s.most_n, 1)::float8) / width)::integer - s.bucket AS ups
               FROM (SELECT s.*, least(s.n * 1000 / t, ((s.n - s.place + 1) * (1000 + t) - t * s.n) / t) AS most_n
@@ -84,10 +84,12 @@ BEGIN
       JOIN (VALUES (0), (1), (2), (3), (4)) AS d(up) ON d.up <= s.ups;
     prefix_s := extract(epoch FROM clock_timestamp() - began);
     ANALYZE pg_temp.sample_larger, pg_temp.sample_smaller;
-    SELECT coalesce(sum(a.rows * b.rows), 0), coalesce(sum(a.half * b.half), 0) INTO joined, half_joined
+    -- less those of a set with itself, which grow with the chunks alone
+    SELECT coalesce(sum(a.rows * b.rows - b.own), 0), coalesce(sum(a.half * b.half - b.own_half), 0) INTO joined, half_joined
       FROM (SELECT l.key, count(*) AS rows, count(*) FILTER (WHERE l.half) AS half
               FROM pg_temp.sample_larger l GROUP BY l.key) AS a
-      JOIN (SELECT m.key, count(*) AS rows, count(*) FILTER (WHERE m.half) AS half
+      JOIN (SELECT m.key, count(*) AS rows, count(*) FILTER (WHERE m.half) AS half,
+                   count(*) FILTER (WHERE m.own) AS own, count(*) FILTER (WHERE m.own AND m.half) AS own_half
               FROM pg_temp.sample_smaller m GROUP BY m.key) AS b ON b.key = a.key;
     CREATE TEMPORARY TABLE sample_candidates (x bigint, y bigint) ON COMMIT DROP;
     FOREACH halved IN ARRAY ARRAY[true, false] LOOP

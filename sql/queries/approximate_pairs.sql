@@ -35,6 +35,7 @@ UPDATE pgembed.pair_runs SET crowded_buckets = %(crowded)s, largest_bucket = %(l
 INSERT INTO pgembed.candidate_pairs (chunk_a, chunk_b, intersection, jaccard)
 SELECT chunk_a, chunk_b, intersection, jaccard
   FROM pgembed.jaccard_band_join(%(thousandths)s, %(min_tokens)s, %(most)s, %(low_n)s, %(low_id)s, %(high_n)s, %(high_id)s)
+ ORDER BY chunk_a, chunk_b
 ON CONFLICT DO NOTHING;
 
 -- name: band_pair_chunks
