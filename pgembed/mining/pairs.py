@@ -43,7 +43,7 @@ _FEW = 200  # new chunks that take as long as one, and are not shared
 _ANALYZED_SHARE = 0.1  # new pairs that change what the planner knows enough to tell it
 _BAND_SLICE = 100_000  # the same for bands, which are more rows to read again than prefixes
 _UNMEASURED = {"measured_recall": None, "recall_chunks": None, "recall_pairs": None}
-_ESTIMATED_FROM = 50_000  # chunks; there a run took 14 s at 0.5, and its estimate takes 2 or 3
+_ESTIMATED_FROM = 200_000  # chunks at 1, half as many at 0.5: there a run took 20 s, and its estimate takes 2 or 3
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class _Run:
 
     def _announce(self) -> None:
         """Say what the run will cost, where that is much."""
-        if int(_row(self.conn, "count_chunks")[0]) < _ESTIMATED_FROM:
+        if int(_row(self.conn, "count_chunks")[0]) < _ESTIMATED_FROM * self.thousandths / 1000:
             return
         estimate = estimate_pairs(self.conn, min_jaccard=self.thousandths / 1000)
         if estimate.seconds < WORTH_TELLING_S:

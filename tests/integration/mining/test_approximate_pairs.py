@@ -445,7 +445,11 @@ def test_the_command_says_that_copies_may_be_missing(conn: psycopg.Connection, d
 
 
 def test_the_plan_has_its_fences(conn: psycopg.Connection) -> None:
-    for name, materialized, fences in (("jaccard_band_join", 2, 3), ("jaccard_band_pairs_of", 3, 2)):
+    for name, materialized, fences in (
+        ("jaccard_band_candidates", 1, 2),
+        ("jaccard_band_join", 2, 1),
+        ("jaccard_band_pairs_of", 3, 2),
+    ):
         row = conn.execute("SELECT prosrc, proconfig FROM pg_proc WHERE proname = %s", (name,)).fetchone()
         assert row is not None
         assert row[0].count("AS MATERIALIZED") == materialized
