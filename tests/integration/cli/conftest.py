@@ -1,11 +1,16 @@
-"""A database with everything in it that a search needs."""
+"""A database with everything in it that a search needs; another session beside the test's; a role that reads."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 from fixtures_chunks import Chunk, add_chunks
+from fixtures_vectors import MadeUpEncoder
+from psycopg.conninfo import make_conninfo
 
+from pgembed.db.connection import connect
+from pgembed.db.roles import apply_roles
 from pgembed.vectors.reindex import reindex
 
 
@@ -28,3 +33,21 @@ def searchable(conn: psycopg.Connection, database_url: str, tiny_encoder: Path) 
     )
     reindex(database_url, tiny_encoder, activate=True)
     return conn
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> MadeUpEncoder:
+    return MadeUpEncoder(tmp_path)
+
+
+@pytest.fixture
+def other(database_url: str) -> Iterator[psycopg.Connection]:
+    """A session of another command."""
+    with connect(database_url) as connection:
+        yield connection
+
+
+@pytest.fixture
+def reader_url(conn: psycopg.Connection, database_url: str) -> str:
+    apply_roles(conn)
+    return make_conninfo(database_url, options="-c role=pgembed_reader")

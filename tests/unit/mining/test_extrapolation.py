@@ -14,8 +14,8 @@ counts = st.integers(0, 10**7)
 times = st.floats(0, 100)
 samples = st.builds(
     Sampled, chunks=st.integers(1, 10**7), sampled=st.integers(0, 8000), prefix_rows=counts, joined=counts,
-    candidates=counts, pairs=counts, half_joined=counts, signed=st.integers(0, 2000), bucket_joined=counts,
-    prepare_s=times, prefix_s=times, join_s=times, half_join_s=times, verify_s=times, sign_s=times, bucket_s=times,
+    candidates=counts, pairs=counts, signed=st.integers(0, 2000), bucket_joined=counts,
+    prepare_s=times, prefix_s=times, join_s=times, verify_s=times, sign_s=times, bucket_s=times,
 )  # fmt: skip
 
 
@@ -41,13 +41,19 @@ def test_a_sample_of_all_is_the_corpus(sampled: Sampled) -> None:
 def test_pairs_grow_with_the_square_and_preparation_in_proportion() -> None:
     sampled = Sampled(
         chunks=10_000, sampled=1_000, prefix_rows=10_000, joined=1_000_000, candidates=500, pairs=100,
-        half_joined=250_000, signed=250, bucket_joined=2_000, prepare_s=1.0, prefix_s=0.5, join_s=0.3, half_join_s=0.1,
-        verify_s=0.2, sign_s=2.0, bucket_s=0.1,
+        signed=250, bucket_joined=2_000, prepare_s=1.0, prefix_s=0.5, join_s=0.3, verify_s=0.2, sign_s=2.0,
+        bucket_s=0.1,
     )  # fmt: skip
     estimate = extrapolate(sampled, 0.5, BANDS, 0.8)
     square = 10_000 * 9_999 / (1_000 * 999)
     assert (estimate.joined, estimate.pairs) == (round(square * 1_000_000), round(square * 100))
-    # 0.1 s of the join for half a million rows more than two halves have: 0.2 µs each, 0.1 s the prefixes
-    assert estimate.seconds == pytest.approx(10 * 1.0 + 10 * (0.5 + 0.1) + square * (0.2 + 0.2))
+    # 0.3 s for a million pairs of rows and ten thousand rows, of which one takes as long as six and a half pairs
+    prefixes = 0.3 * 65_000 / 1_065_000
+    assert estimate.seconds == pytest.approx(10 * 1.0 + 10 * (0.5 + prefixes) + square * (0.3 - prefixes + 0.2))
+    # beyond one slice, the prefixes of possible partners are read again
+    larger = extrapolate(replace(sampled, chunks=100_000), 0.5, BANDS, 0.8)
+    square = 100_000 * 99_999 / (1_000 * 999)
+    again = 1.25
+    assert larger.seconds == pytest.approx(100 * 1.0 + 100 * (0.5 + prefixes) * again + square * (0.3 - prefixes + 0.2))
     assert estimate.copy_miss == pytest.approx((1 - 0.8**4) ** 47)
     assert "the approximate path about" in str(estimate)
