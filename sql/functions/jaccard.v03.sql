@@ -128,7 +128,7 @@ $$;
 -- stands. Sizes are cut into three buckets for each factor 1/t; the larger set's rows stand in their bucket, the smaller
 -- set's probe each that the token allows. Of 100,000 functions at 700 that joins 10 million rows, where two buckets of
 -- the factor 1/t gave 25 million; finer ones cost more probes than they save. Token and bucket are one number, and bounds
--- are computed before the join: so a joined row takes 0.11 µs, a third of what it took.
+-- are computed before the join: a row takes 0.11 µs, and all of them a fifth less time than by two columns.
 CREATE FUNCTION jaccard_candidates(min_jaccard integer, min_tokens integer, low_n integer, low_id bigint, high_n integer,
                                    high_id bigint)
 RETURNS TABLE (x bigint, y bigint)
