@@ -1,9 +1,19 @@
-"""Token sets put in directly, with their tokens: what approximate pairs and the estimate read."""
+"""Token sets that are alike, and put in with their tokens, as approximate pairs and the estimate read them."""
 
 import hashlib
+import random
 from collections.abc import Iterable, Sequence
 
 import psycopg
+
+
+def look_alikes(count: int, seed: int = 0) -> list[frozenset[int]]:
+    """Sets of some 20 tokens around some centres: pairs at every Jaccard."""
+    chance = random.Random(seed)  # noqa: S311 - a repeatable sample
+    centres = [frozenset(chance.sample(range(1, 500), 20)) for _ in range(max(count // 10, 1))]
+    return [
+        chance.choice(centres) ^ frozenset(chance.sample(range(1, 500), chance.randrange(12))) for _ in range(count)
+    ]
 
 
 def add_token_sets(

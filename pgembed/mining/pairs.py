@@ -5,8 +5,8 @@ only. What was deleted took its pairs along. Both commit in slices: a run that w
 
 The *approximate* path compares what shares a MinHash bucket (`bands.py`). Its pairs are as true as the exact path's,
 but some may be missing: the run's row in `pair_runs` says with which probability, and how many a random sample missed.
-It is for corpora beyond the exact join, which is faster below: on one connection that took 21 s against 63 at 100,000
-functions and 0.5, and 5.6 against 41 at 0.7. Rows of both grow with the square of the chunks (95 million against 49
+It is for corpora beyond the exact join, which is faster below: on two connections that took 11 s against 42 at 100,000
+functions and 0.5, and 2.8 against 21 at 0.7. Rows of both grow with the square of the chunks (95 million against 49
 there, and 9.5 against 3.6; but a row of the join on buckets takes three times as long), those of the approximate path
 only until its buckets are full. Where the two meet was not measured.
 """

@@ -270,7 +270,8 @@ SELECT pg_size_bytes(current_setting('maintenance_work_mem')), (SELECT count(*) 
 -- read whole, and holds none between two runs.
 SELECT relname
   FROM pg_stat_user_tables
- WHERE schemaname = 'pgembed' AND relname <> 'pair_queue' AND n_live_tup > 1000 AND last_analyze IS NULL AND last_autoanalyze IS NULL
+ WHERE schemaname = 'pgembed' AND relname <> 'pair_queue' AND n_live_tup > 1000
+   AND last_analyze IS NULL AND last_autoanalyze IS NULL
  ORDER BY relname;
 
 -- name: drift_functions

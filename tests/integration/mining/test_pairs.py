@@ -1,6 +1,5 @@
 """`find_pairs`: up to date after every change, at the cost of the change; never done twice; resumed after a kill."""
 
-import random
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from itertools import combinations
 
 import psycopg
 import pytest
+from fixtures_token_sets import look_alikes
 
 from pgembed.db.connection import connect
 from pgembed.errors import MiningError
@@ -19,15 +19,6 @@ from pgembed.mining.pairs import find_pairs
 
 AddSets = Callable[[Iterable[frozenset[int]]], list[int]]
 Rows = list[tuple[int, int, int, float]]
-
-
-def look_alikes(count: int, seed: int = 0) -> list[frozenset[int]]:
-    """Sets of some 15 tokens around some centres: many pairs at every threshold."""
-    chance = random.Random(seed)  # noqa: S311 - a repeatable sample
-    centres = [frozenset(chance.sample(range(1, 400), 15)) for _ in range(count // 8)]
-    return [
-        chance.choice(centres) ^ frozenset(chance.sample(range(1, 400), chance.randrange(11))) for _ in range(count)
-    ]
 
 
 def stored(conn: psycopg.Connection) -> Rows:
