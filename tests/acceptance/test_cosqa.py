@@ -2,8 +2,9 @@
 
 all-MiniLM-L6-v2 is exported, every function of CoSQA's development set goes through `reindex` into a generation, and
 the 500 web queries are ranked in the database, by exact search and by the index. The exact figures are held to a
-reference. The reference was computed apart from this project, with
-transformers: float32, mean pooling, 256 tokens, cosine, rank = 1 + the number scored strictly higher.
+reference, the index to its calibration, which knew nothing of these queries. The reference was computed apart from
+this project, with transformers: float32, mean pooling, 256 tokens, cosine, rank = 1 + the number scored strictly
+higher.
 
 The data (Computational Use of Data Agreement) is not part of this project. Put it, in BEIR's layout, into
 ../shared/data/cosqa-dev beside the checkout, or name the folder that holds cosqa-dev in PGEMBED_TEST_DATA.
@@ -92,5 +93,10 @@ def test_the_base_model_gives_its_reference_figures(
         means[how] = {metric: float(np.mean([values[metric] for values in scores.values()])) for metric in _REFERENCE}
     print(f"cosqa-dev: {means}; {generation.chunks_per_second:.0f} chunks/s, index recall {generation.index_recall}")
     assert means["exact"] == pytest.approx(_REFERENCE, abs=0.005)
-    # what the index misses is at most what its calibration says, and seldom the one function that is right
-    assert means["index"] == pytest.approx(_REFERENCE, abs=0.02)
+    # Every build of the index draws its lists at random: over twenty builds it found .938 to .959 of what exact search
+    # finds for these queries, calibrated to .950 to .956, and lost the right function of 4 to 20 of the 411 queries.
+    assert generation.index_recall is not None
+    pairs = zip(found["exact"], found["index"], strict=True)
+    recall = float(np.mean([len(set(exact) & set(index)) / 10 for exact, index in pairs]))
+    assert recall >= generation.index_recall - 0.04
+    assert means["index"]["recall@10"] >= means["exact"]["recall@10"] * (generation.index_recall - 0.04)
