@@ -132,9 +132,7 @@ def test_killed_and_interrupted_it_goes_on_to_what_a_straight_run_gives(
     assert again["generation"]["id"] == outcome["generation"]["id"]
 
 
-def test_the_last_table_tells_what_was_asked_and_the_readmes_sql_runs_as_printed(
-    start: Start, database_url: str
-) -> None:
+def test_the_last_table_tells_what_was_asked_and_what_the_readme_prints_runs(start: Start, database_url: str) -> None:
     out = _finish(start(database_url))
     assert "about" in out.split("\n", 1)[0]
     for wanted in ("ndcg@10", "mrr@10", "recall@10", "lists probed", "chunks", "/s", "answers"):
@@ -147,6 +145,12 @@ def test_the_last_table_tells_what_was_asked_and_the_readmes_sql_runs_as_printed
     with psycopg.connect(database_url) as conn:
         for block in blocks:
             assert conn.execute(block).fetchall(), block  # type: ignore[call-overload]
+
+    (program,) = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    environment = {**os.environ, "PGEMBED_DSN": database_url}
+    command = [sys.executable, "-c", program]
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert len(printed.splitlines()) == 10
 
 
 def test_two_at_once_do_not_disturb_each_other(start: Start, database_url: str) -> None:
