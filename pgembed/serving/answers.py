@@ -6,6 +6,7 @@ from typing import Any
 
 from pgembed.overview import Overview
 from pgembed.serving.code import Shown
+from pgembed.vectors.example import Example
 from pgembed.vectors.explain import Explanation
 from pgembed.vectors.generations import GenerationSummary
 from pgembed.vectors.search import Hit
@@ -123,6 +124,17 @@ class Neighbours:
     excerpts: list[Shown] | None
     look_alikes: list[dict[str, Any]]
     """chunk_id, jaccard, language, kind, symbol, source, path, start_line, end_line; the nearest 20."""
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Like:
+    """What is like the code at a place, by a generation's vectors."""
+
+    example: Example
+    generation: Answering | None
+    hits: list[Hit]
+    excerpts: list[Shown] | None
     notes: list[str]
 
 

@@ -1,4 +1,4 @@
-"""/api/search, /api/explain, /api/compare, /api/chunks, /api/hits: search by a text, and what is near a chunk."""
+"""/api/search, /api/explain, /api/compare, /api/like, /api/chunks, /api/hits: by a text, a place, and near a chunk."""
 
 from dataclasses import replace
 from typing import Annotated
@@ -8,7 +8,7 @@ from psycopg.rows import dict_row
 
 from pgembed.db.sql import query
 from pgembed.serving import searching
-from pgembed.serving.answers import Chunk, Compared, Explained, Found, Neighbours
+from pgembed.serving.answers import Chunk, Compared, Explained, Found, Like, Neighbours
 from pgembed.serving.code import show
 from pgembed.serving.failures import Json, NotFound, NotReady
 from pgembed.serving.site import GenerationId, Limits, Number, Site, View, answer
@@ -20,6 +20,9 @@ _WHOLE_LINES = 2000
 
 Text = Annotated[str, Query(max_length=8000, description="What is looked for, in words or as code.")]
 ModeOption = Annotated[Mode, Query(description="By meaning (vector), by words (lexical), or both fused (hybrid).")]
+Place = Annotated[
+    str, Query(max_length=4000, description="path:line, such as src/shop/cart.py:42; the path may be the end of one.")
+]
 OneGeneration = Annotated[int, Query(ge=1, le=2**63 - 1, description="A generation.")]
 LimitsOption = Annotated[Limits, Depends()]
 
@@ -48,6 +51,10 @@ def search_routes(site: Site) -> APIRouter:
         view: View = "data",
     ) -> Json:  # fmt: skip
         return answer(searching.compare(site, q, mode, limits, a, b, excerpts=view == "page"))
+
+    @router.get("/like", response_model=Like, summary="What is like the code at a place")
+    def _like(place: Place, limits: LimitsOption, generation: GenerationId = None, view: View = "data") -> Json:
+        return answer(searching.like(site, place, limits, generation, excerpts=view == "page"))
 
     @router.get("/chunks/{chunk}", response_model=Chunk, summary="A chunk, whole, and where it stands")
     def _chunk(chunk: Number) -> Json:

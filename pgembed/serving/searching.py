@@ -14,6 +14,7 @@ from pgembed.serving.answers import (
     Contribution,
     Explained,
     Found,
+    Like,
     Neighbours,
     Reason,
     Side,
@@ -21,7 +22,7 @@ from pgembed.serving.answers import (
 from pgembed.serving.code import Shown, show
 from pgembed.serving.models import named
 from pgembed.serving.site import Limits, Site
-from pgembed.vectors.example import Example, by_example
+from pgembed.vectors.example import Example, by_example, example_at
 from pgembed.vectors.excerpt import excerpt
 from pgembed.vectors.explain import Explanation, explain
 from pgembed.vectors.generations import Generation
@@ -86,6 +87,15 @@ def neighbours(site: Site, chunk_id: int, limits: Limits, generation_id: int | N
     return Neighbours(
         _answering(generation), hits, excerpts_of(hits, "") if excerpts else None, [], limits.notes()
     )  # fmt: skip
+
+
+def like(site: Site, place: str, limits: Limits, generation_id: int | None, *, excerpts: bool) -> Like:
+    """Return what is like the code at `place`, written `path:line`, by a generation's vectors: no model is asked."""
+    with site.database.connection() as conn:
+        generation = named(conn, generation_id)
+        example = example_at(conn, place, limits.source or None)
+        hits = find(conn, by_example(conn, limits.question(), example, generation))
+    return Like(example, _answering(generation), hits, excerpts_of(hits, "") if excerpts else None, limits.notes())
 
 
 def excerpts_of(hits: Sequence[Hit], text: str) -> list[Shown]:

@@ -93,6 +93,28 @@ def test_neighbours_are_the_nearest_vectors_without_the_chunk(client: TestClient
     assert max((pair["jaccard"] for pair in answer["look_alikes"]), default=None) == pairs[1]
 
 
+def test_what_is_like_the_code_at_a_place(client: TestClient) -> None:
+    hit = hits(client, q="waa")[0]
+    place, limits = f"{hit['path']}:{hit['start_line']}", {"k": 5, "language": "go"}
+    answer = client.get("/api/like", params={"place": place, "view": "page", **limits}).json()
+    assert (answer["example"]["chunk_id"], answer["example"]["symbol"]) == (hit["chunk_id"], hit["symbol"])
+    neighbours = client.get(f"/api/hits/{hit['chunk_id']}/neighbours", params=limits).json()
+    assert answer["hits"] == neighbours["hits"] != []
+    assert answer["generation"] == neighbours["generation"]
+    assert len(answer["excerpts"]) == len(answer["hits"])
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [("no line", "not a place in a file"), ("nowhere.py:3", "No chunk stands"), ("a\0b:1", "not a place")],
+)
+def test_a_place_without_code_is_an_error_with_a_remedy(client: TestClient, place: str, said: str) -> None:
+    answer = client.get("/api/like", params={"place": place})
+    assert answer.status_code == 400
+    assert said in answer.json()["message"]
+    assert answer.json()["remedy"]
+
+
 def test_compare_tells_where_each_hit_is_on_the_other_side(client: TestClient, served: Served) -> None:
     a, b = served.generations
     found = client.get("/api/compare", params={"q": "waa wbb", "a": a, "b": b, "k": 10}).json()
