@@ -7,6 +7,7 @@ import { hitItem, neighbours } from "./hit.js";
 import { go } from "./route.js";
 
 const PAGE = 25;
+const LINE_OF_A_FILE = /^\S+\.\w+:\d+$/; // src/shop/cart.py:42
 export const MODES = [["hybrid", "meaning and words"], ["vector", "meaning"], ["lexical", "words"]];
 
 /** Return the fields that narrow a search. */
@@ -31,8 +32,8 @@ export async function searchView(main, given, status) {
   const mode = given.mode ?? (status && !status.answering ? "lexical" : "hybrid");
   const form = h("form", { role: "search", "aria-label": "Code", on: { submit: (event) => { event.preventDefault(); go("search", values(form)); } } },
     h("div", { class: "query" },
-      h("input", { id: "query", name: "q", type: "search", value: given.q ?? "", "aria-label": "What you look for, in words or as code",
-        placeholder: "What should the code do?", autocomplete: "off", spellcheck: "false", maxlength: "8000" }),
+      h("input", { id: "query", name: "q", type: "search", value: given.q ?? "", "aria-label": "What you look for, in words or as code, or a line of a file to find what is like it",
+        placeholder: "What should the code do? Or file.py:42, for what is like it", autocomplete: "off", spellcheck: "false", maxlength: "8000" }),
       h("button", { class: "primary", type: "submit" }, "Search")),
     h("div", { class: "filters" },
       select("mode", "Search by", MODES, mode), ...filterFields(status, given),
@@ -51,16 +52,18 @@ export async function searchView(main, given, status) {
   const asked = { ...given, mode, k: given.k || 10 };
   fill(results, h("p", { class: "note" }, "Searching …"));
   try {
-    const found = await ask("/api/search", { ...asked, view: "page" });
+    const byExample = mode !== "lexical" && LINE_OF_A_FILE.test(given.q);
+    const { q, mode: _, ...limits } = asked;
+    const found = byExample ? await ask("/api/like", { ...limits, place: q, view: "page" }) : await ask("/api/search", { ...asked, view: "page" });
     if (!form.isConnected) return;
-    showHits(results, found, asked);
+    showHits(results, found, byExample ? limits : asked);
   } catch (error) {
     fill(results, problem(error));
   }
 }
 
 function showHits(results, found, asked) {
-  const took = Object.entries(found.milliseconds).map(([part, value]) => `${part} ${figure(value, 0)} ms`).join(", ");
+  const took = Object.entries(found.milliseconds ?? {}).map(([part, value]) => `${part} ${figure(value, 0)} ms`).join(", ");
   const from = found.generation ? `generation ${found.generation.id} (${found.generation.encoder})` : "by words alone";
   const list = h("ol", { class: "hits" });
   const more = h("div", { class: "pages" });
@@ -72,7 +75,8 @@ function showHits(results, found, asked) {
   }
   next();
   fill(results,
-    h("div", { class: "summary" }, h("span", {}, `${count(found.hits.length)} hit${found.hits.length === 1 ? "" : "s"}, ${from}`), h("span", {}, took)),
+    h("div", { class: "summary" }, h("span", {}, `${count(found.hits.length)} hit${found.hits.length === 1 ? "" : "s"}, ${from}`,
+      found.example && [", like ", h("a", { href: `#/chunk/${found.example.chunk_id}` }, name(found.example), " ", place(found.example))]), h("span", {}, took)),
     found.notes.map((note) => h("p", { class: "notice" }, note)), list, more,
     !found.hits.length && h("p", { class: "notice" }, found.generation ? "No chunk passes these filters." : "No chunk has these words."));
 }

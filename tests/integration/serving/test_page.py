@@ -107,6 +107,23 @@ def test_a_query_by_hand_finds_code_with_its_place_and_lines(watched: Watched) -
     expect(page.locator(".hit .about").first).to_contain_text("· python ·")
 
 
+def test_a_line_of_a_file_finds_what_is_like_it(watched: Watched) -> None:
+    page = watched.open("search?q=waa")
+    first = page.locator(".hit .head").first
+    place, symbol = first.locator(".place").inner_text(), first.locator(".symbol").inner_text()
+    searchbox = page.get_by_role("searchbox")
+    searchbox.fill(place.rsplit("-", 1)[0])
+    searchbox.press("Enter")
+    expect(page.locator(".summary a")).to_have_text(f"{symbol} {place}")
+    expect(page.locator(".hit")).to_have_count(10)
+    assert place not in page.locator(".hit .place").all_inner_texts()
+    page.locator(".hit button").first.click()
+    expect(page.locator(".hit .panel h3").first).to_have_text("Near in meaning")
+    searchbox.fill("nowhere.py:3")
+    searchbox.press("Enter")
+    expect(page.get_by_text("No chunk stands at nowhere.py:3.")).to_be_visible()
+
+
 def test_by_keys_alone(watched: Watched) -> None:
     page = watched.open("search?q=waa+wbb")
     expect(page.locator(".hit")).to_have_count(10)
