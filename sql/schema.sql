@@ -586,12 +586,12 @@ END $$;
 --
 
 CREATE FUNCTION pgembed.forget_token_set() RETURNS trigger
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pgembed', 'public', 'pg_temp'
     AS $$
 BEGIN
-    DELETE FROM candidate_pairs p WHERE p.chunk_a = NEW.id OR p.chunk_b = NEW.id;
     DELETE FROM jaccard_sets s WHERE s.chunk_id = NEW.id;
+    DELETE FROM candidate_pairs p WHERE p.chunk_a = NEW.id OR p.chunk_b = NEW.id;
     RETURN NULL;
 END $$;
 
@@ -708,6 +708,7 @@ COMMENT ON FUNCTION pgembed.hybrid_search(query public.vector, k integer, tokens
 CREATE FUNCTION pgembed.jaccard_band_candidates(min_jaccard integer, min_tokens integer, most integer, low_n integer, low_id bigint, high_n integer, high_id bigint) RETURNS TABLE(x bigint, y bigint)
     LANGUAGE plpgsql STABLE ROWS 100000
     SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET enable_hashjoin TO 'on'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
     AS $$
@@ -756,6 +757,7 @@ END $$;
 CREATE FUNCTION pgembed.jaccard_band_join(min_jaccard integer, min_tokens integer, most integer, low_n integer, low_id bigint, high_n integer, high_id bigint) RETURNS TABLE(chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
     LANGUAGE sql STABLE
     SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET enable_hashjoin TO 'on'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
     AS $$
@@ -793,6 +795,7 @@ $$;
 CREATE FUNCTION pgembed.jaccard_band_pairs_of(chunk_ids bigint[], min_jaccard integer, min_tokens integer DEFAULT 0, most integer DEFAULT 1000) RETURNS TABLE(chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET enable_hashjoin TO 'on'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
     AS $$
@@ -842,6 +845,7 @@ END $$;
 CREATE FUNCTION pgembed.jaccard_candidates(min_jaccard integer, min_tokens integer, low_n integer, low_id bigint, high_n integer, high_id bigint) RETURNS TABLE(x bigint, y bigint)
     LANGUAGE plpgsql STABLE ROWS 100000
     SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET enable_hashjoin TO 'on'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
     AS $$
@@ -1056,12 +1060,28 @@ BEGIN
 END $$;
 
 --
+-- Name: jaccard_hold(bigint[]); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.jaccard_hold(chunk_ids bigint[]) RETURNS SETOF bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+DECLARE
+    there CONSTANT bigint[] := ARRAY(SELECT c.id FROM code_chunks c WHERE c.id = ANY (chunk_ids) FOR KEY SHARE OF c);
+BEGIN
+    RETURN QUERY SELECT s.chunk_id FROM jaccard_sets s WHERE s.chunk_id = ANY (there) FOR KEY SHARE OF s;
+END $$;
+
+--
 -- Name: jaccard_join(integer, integer, integer, bigint, integer, bigint); Type: FUNCTION; Schema: pgembed; Owner: -
 --
 
 CREATE FUNCTION pgembed.jaccard_join(min_jaccard integer, min_tokens integer, low_n integer, low_id bigint, high_n integer, high_id bigint) RETURNS TABLE(chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
     LANGUAGE sql STABLE
     SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET enable_hashjoin TO 'on'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
     AS $$
@@ -1098,6 +1118,7 @@ $$;
 CREATE FUNCTION pgembed.jaccard_pairs_of(chunk_ids bigint[], min_jaccard integer, min_tokens integer DEFAULT 0) RETURNS TABLE(chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pgembed', 'public', 'pg_temp'
+    SET enable_hashjoin TO 'on'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
     AS $$
@@ -1173,9 +1194,9 @@ BEGIN
                   ORDER BY place LIMIT c.n - (min_jaccard * c.n + 999) / 1000 + 1),
            CASE WHEN c.n <= 16000 THEN ('{' || array_to_string(c.token_ids, ':1,') || ':1}/1000000000')::sparsevec END,
            (SELECT bit_xor(bit_0 << (t.id & 255)) FROM (SELECT unnest(c.token_ids) AS id) AS t)
-           -- held until the sets are there: a chunk that is deleted meanwhile would leave its set behind
+           -- held until the sets are there: a chunk that is deleted or changed meanwhile would leave a set behind, or its old one
       FROM (SELECT c.id, cardinality(c.token_ids) AS n, c.token_ids
-              FROM code_chunks c WHERE c.id = ANY (ids) AND c.token_count > 0 FOR KEY SHARE OF c) AS c;
+              FROM code_chunks c WHERE c.id = ANY (ids) AND c.token_count > 0 FOR SHARE OF c) AS c;
     GET DIAGNOSTICS made = ROW_COUNT;
     IF queued THEN
         INSERT INTO pair_queue (chunk_id) SELECT s.chunk_id FROM jaccard_sets s WHERE s.chunk_id = ANY (ids);
@@ -1225,15 +1246,16 @@ DECLARE
     wanted CONSTANT bigint[] := ARRAY(SELECT s.chunk_id FROM jaccard_sets s
                                        WHERE s.chunk_id BETWEEN first_id AND last_id
                                          AND NOT EXISTS (SELECT FROM jaccard_signatures g WHERE g.chunk_id = s.chunk_id));
+    held   CONSTANT bigint[] := ARRAY(SELECT h.chunk_id FROM jaccard_hold(wanted) AS h(chunk_id));
     made   bigint;
 BEGIN
     INSERT INTO jaccard_signatures (chunk_id, band_rows, buckets)
     SELECT m.chunk_id, jaccard_sign.band_rows, m.buckets
-      FROM minhash_signatures(wanted, jaccard_sign.band_rows, bands) AS m;
+      FROM minhash_signatures(held, jaccard_sign.band_rows, bands) AS m;
     GET DIAGNOSTICS made = ROW_COUNT;
-    IF made < cardinality(wanted) THEN
+    IF made < cardinality(held) THEN
         RAISE EXCEPTION '% chunks from id % to % have token_ids that are not in pgembed.tokens',
-                        cardinality(wanted) - made, first_id, last_id
+                        cardinality(held) - made, first_id, last_id
               USING HINT = 'Run `pgembed ingest` again: it writes tokens and chunks together.';
     END IF;
     RETURN made;

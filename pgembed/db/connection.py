@@ -86,12 +86,15 @@ def connect(dsn: str | None = None, *, vectors: bool = False) -> psycopg.Connect
             remedy="Check --dsn or PGEMBED_DSN and that the server runs; "
             "without either, pgembed uses its embedded server (`pgembed db start`).",
         ) from error
-    if vectors:
-        try:
+    try:
+        # what is done here is right at this level, whatever the database's default: a deletion that does not see what
+        # was committed since it began would leave it behind
+        connection.execute(query("isolate_statements"))
+        if vectors:
             register_vectors(connection)
-        except BaseException:
-            connection.close()
-            raise
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

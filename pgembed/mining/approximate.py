@@ -10,7 +10,7 @@ import psycopg
 
 from pgembed.db.sql import query
 from pgembed.mining.bands import Bands, choose_bands
-from pgembed.mining.workers import spread
+from pgembed.mining.workers import attempt, spread
 from pgembed.progress import Progress
 
 MOST_IN_BUCKET = 1_000
@@ -52,9 +52,15 @@ def make_signatures(conn: psycopg.Connection, bands: Bands, jobs: int, progress:
 
 def find_crowded(conn: psycopg.Connection, *, queued: bool) -> dict[str, int]:
     """Find the buckets that are too full to compare all; return their number, the largest, and what is left out."""
-    row = conn.execute(query("find_crowded_buckets"), {"most": MOST_IN_BUCKET, "queued": queued}).fetchone()
-    assert row is not None  # noqa: S101 - a function's result is a row
-    return dict(zip(("crowded", "largest", "left_out"), row, strict=True))
+    found: dict[str, int] = {}
+
+    def find(own: psycopg.Connection) -> None:
+        row = own.execute(query("find_crowded_buckets"), {"most": MOST_IN_BUCKET, "queued": queued}).fetchone()
+        assert row is not None  # noqa: S101 - a function's result is a row
+        found.update(zip(("crowded", "largest", "left_out"), row, strict=True))
+
+    attempt(conn, find)
+    return found
 
 
 def measure_recall(

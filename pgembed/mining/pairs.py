@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from pgembed.db.sql import query
@@ -44,6 +45,7 @@ _FEW = 200  # new chunks that take as long as one, and are not shared
 _ANALYZED_SHARE = 0.1  # new pairs that change what the planner knows enough to tell it
 _BAND_SLICE = 100_000  # the same for bands, which are more rows to read again than prefixes
 _UNMEASURED = {"measured_recall": None, "recall_chunks": None, "recall_pairs": None}
+_LET_OTHERS_PASS = 1.0  # seconds, between two tries to empty the tables
 _ESTIMATED_FROM = 200_000  # chunks at 1, half as many at 0.5: there a run took 20 s, and its estimate takes 2 or 3
 
 
@@ -90,8 +92,8 @@ def find_pairs(
     `jobs` connections share the work of a full run.
 
     `approximate` compares by bands: a subset of the pairs, each with its exact Jaccard. Where everything was compared
-    exactly before, those pairs stay, and new chunks alone are compared by bands. An exact run after an approximate one
-    does everything again.
+    exactly before and at most a fifth is new, those pairs stay, and new chunks alone are compared by bands. After an
+    approximate run an exact one does everything again.
 
     Raises:
         MiningError: the threshold cannot be used, or another run is at work.
@@ -140,10 +142,13 @@ class _Run:
         chunks = found = 0
         if last is not None and self._goes_on_with(last):
             self.progress.say("going on with the run that was interrupted")
+            self._forget_lost()
             chunks, found = self._join_all(int(last[0]), last[1])
         elif full or last is None or not self._builds_on(last):
             return self._begin_and_join_all()
-        new, first, last_id, sets, sets_then, waiting = (int(number) for number in _row(self.conn, "pairs_to_do"))
+        new, first, last_id, sets, sets_then, waiting, lost = (int(number) for number in _row(self.conn, "pairs_to_do"))
+        if lost:
+            self._forget_lost()
         if not chunks and (
             new + waiting > _FULL_SHARE * (new + sets) or (new and new + sets >= _FULL_GROWTH * sets_then)
         ):
@@ -156,6 +161,12 @@ class _Run:
                     self._record_recall(run_id, self._bands())
         more, added = self._join_new(new, waiting, (first, last_id))
         return chunks + more, found + added
+
+    def _forget_lost(self) -> None:
+        """Remove sets and pairs of chunks that are gone: of a deletion that could not see them."""
+        with self.conn.transaction():
+            self.conn.execute(query("forget_lost_pairs"))
+            self.conn.execute(query("forget_lost_sets"))
 
     def _goes_on_with(self, last: _LastRun) -> bool:
         same = last[2:4] == (self.thousandths, self.min_tokens) and last[4] == self.approximate
@@ -187,14 +198,30 @@ class _Run:
             self.progress.say("For less time and some missing pairs: pgembed pairs --approximate")
 
     def _begin(self) -> int:
+        """Empty the tables and record the run. Waits for who uses them, but never in the way of others for long."""
+        told = False
+        while True:
+            try:
+                with self.conn.transaction():
+                    self.conn.execute(query("wait_briefly_for_locks"))
+                    self.conn.execute(query("reset_pairs"))
+                    return self._record_begin()
+            except psycopg.errors.LockNotAvailable:
+                if not told and (user := self.conn.execute(query("who_uses_pairs")).fetchone()):
+                    pid, application, address, seconds = user
+                    self.progress.say(
+                        f"waiting for a transaction that uses the pairs: process {pid} ({application or 'no name'}, "
+                        f"{address}), open for {seconds:.0f} s"
+                    )
+                    told = True
+                time.sleep(_LET_OTHERS_PASS)
+
+    def _record_begin(self) -> int:
         parameters: dict[str, float] = {"min_jaccard": self.thousandths / 1000, "min_tokens": self.min_tokens}
-        with self.conn.transaction():
-            self.conn.execute(query("reset_pairs"))
-            if self.approximate:
-                bands = choose_bands(self.thousandths / 1000, self.near_duplicate)
-                parameters |= self._promise(bands)
-                return int(_row(self.conn, "begin_approximate_run", parameters)[0])
+        if not self.approximate:
             return int(_row(self.conn, "begin_full_run", parameters)[0])
+        parameters |= self._promise(choose_bands(self.thousandths / 1000, self.near_duplicate))
+        return int(_row(self.conn, "begin_approximate_run", parameters)[0])
 
     def _join_all(self, run_id: int, state: str) -> tuple[int, int]:
         started = time.monotonic()
@@ -254,8 +281,10 @@ class _Run:
                 return
             names = ("low_n", "low_id", "high_n", "high_id")
             parameters = dict(zip(names, bounds, strict=True)) | self._threshold()
-            name = "band_pair_slice" if self.approximate else "pair_slice"
-            pairs = conn.execute(query(name), parameters).rowcount
+            if self.approximate:
+                pairs = _store(conn, "band_pairs_of_slice", parameters)
+            else:  # a pair is in one slice: without a look for conflicts, in half the time at 0.5
+                pairs = _store(conn, "pairs_of_slice", parameters, conflicts=False)
             conn.execute(query("close_slice"), {**key, "pairs": pairs})
 
         return join
@@ -298,10 +327,10 @@ class _Run:
 
     def _probe(self, ids: list[int], counts: list[int]) -> Callable[[psycopg.Connection], None]:
         parameters = {"chunk_ids": ids, **self._threshold()}
-        name = "band_pair_chunks" if self.approximate else "pair_chunks"
+        name = "band_pairs_of_chunks" if self.approximate else "pairs_of_chunks"
 
         def probe(conn: psycopg.Connection) -> None:
-            found = conn.execute(query(name), parameters).rowcount
+            found = _store(conn, name, parameters)
             conn.execute(query("leave_queue"), parameters)
             counts.append(found)
 
@@ -343,6 +372,13 @@ class _Run:
             "seconds": seconds,
         }
         return int(_row(self.conn, "record_pair_run", parameters)[0])
+
+
+def _store(conn: psycopg.Connection, name: str, parameters: Mapping[str, object], *, conflicts: bool = True) -> int:
+    """Store the pairs that the query `name` finds, and return how many were not there before."""
+    conflict = sql.SQL("ON CONFLICT DO NOTHING" if conflicts else "")
+    statement = sql.SQL(query("store_pairs")).format(found=sql.SQL(query(name)), conflict=conflict)
+    return conn.execute(statement, parameters).rowcount
 
 
 def _quality(conn: psycopg.Connection) -> dict[str, Any]:

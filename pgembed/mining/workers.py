@@ -26,7 +26,7 @@ def spread(
     with progress.task(description, sum(amount for amount, _ in work), unit) as task:
         if jobs < 2 or len(work) < 2:
             for amount, do in work:
-                _attempt(conn, do)
+                attempt(conn, do)
                 task.advance(amount)
             return
         # conn.info.dsn leaves the password out
@@ -40,7 +40,7 @@ def spread(
         def run(piece: Piece) -> int:
             connection = idle.get()
             try:
-                _attempt(connection, piece[1])
+                attempt(connection, piece[1])
             finally:
                 idle.put(connection)
             return piece[0]
@@ -60,7 +60,8 @@ def spread(
                 connection.close()
 
 
-def _attempt(conn: psycopg.Connection, do: Callable[[psycopg.Connection], None]) -> None:
+def attempt(conn: psycopg.Connection, do: Callable[[psycopg.Connection], None]) -> None:
+    """Do it in a transaction, and again where somebody else's deletion came in between."""
     for left in reversed(range(_ATTEMPTS)):
         try:
             with conn.transaction():

@@ -31,19 +31,13 @@ SELECT crowded, largest, left_out FROM pgembed.jaccard_crowd(%(most)s, %(queued)
 UPDATE pgembed.pair_runs SET crowded_buckets = %(crowded)s, largest_bucket = %(largest)s, left_out = %(left_out)s
  WHERE id = %(run_id)s;
 
--- name: band_pair_slice
-INSERT INTO pgembed.candidate_pairs (chunk_a, chunk_b, intersection, jaccard)
+-- name: band_pairs_of_slice
 SELECT chunk_a, chunk_b, intersection, jaccard
   FROM pgembed.jaccard_band_join(%(thousandths)s, %(min_tokens)s, %(most)s, %(low_n)s, %(low_id)s, %(high_n)s, %(high_id)s)
- ORDER BY chunk_a, chunk_b
-ON CONFLICT DO NOTHING;
 
--- name: band_pair_chunks
-INSERT INTO pgembed.candidate_pairs (chunk_a, chunk_b, intersection, jaccard)
+-- name: band_pairs_of_chunks
 SELECT chunk_a, chunk_b, intersection, jaccard
   FROM pgembed.jaccard_band_pairs_of(%(chunk_ids)s, %(thousandths)s, %(min_tokens)s, %(most)s)
- ORDER BY chunk_a, chunk_b
-ON CONFLICT DO NOTHING;
 
 -- name: recall_sample
 -- Chunks at random, others for each run: the next after a point on the circle of the contents' hashes.

@@ -19,6 +19,9 @@ SELECT current_setting('server_version_num')::integer,
 -- The revision that the schema stands at; the table is there only after the first migration.
 SELECT version_num FROM pgembed.alembic_version;
 
+-- name: isolate_statements
+SET default_transaction_isolation = 'read committed';
+
 -- name: make_vector_visible
 -- Adds the schema that an administrator has put pgvector into to the session's search_path, if it is not on it.
 SELECT set_config('search_path',

@@ -18,18 +18,44 @@ SELECT id, state, round(min_jaccard * 1000)::integer, min_tokens, approximate
   FROM pgembed.pair_runs ORDER BY id DESC LIMIT 1;
 
 -- name: pairs_to_do
--- Chunks without a set, the first and the last of them, sets there are, sets when everything was last compared, and sets
--- in the queue. Only ids are compared, which the keys hold; whether there are tokens is asked of what is left.
-WITH unset AS MATERIALIZED (
-    SELECT c.id FROM pgembed.code_chunks c
-     WHERE NOT EXISTS (SELECT FROM pgembed.jaccard_sets s WHERE s.chunk_id = c.id)
+-- Chunks without a set, the first and the last of them, sets there are, sets when everything was last compared, sets in the
+-- queue, and sets whose chunk is gone. Only ids are compared, which the keys hold; whether there are tokens is asked of what
+-- is left.
+WITH alone AS MATERIALIZED (
+    SELECT c.id, s.chunk_id
+      FROM pgembed.code_chunks c FULL JOIN pgembed.jaccard_sets s ON s.chunk_id = c.id
+     WHERE c.id IS NULL OR s.chunk_id IS NULL
 )
 SELECT n.chunks, n.first_id, n.last_id,
        (SELECT count(*) FROM pgembed.jaccard_sets),
        coalesce((SELECT sets FROM pgembed.pair_runs WHERE mode = 'full' ORDER BY id DESC LIMIT 1), 0),
-       (SELECT count(*) FROM pgembed.pair_queue)
+       (SELECT count(*) FROM pgembed.pair_queue),
+       (SELECT count(*) FROM alone WHERE id IS NULL)
   FROM (SELECT count(*) AS chunks, coalesce(min(c.id), 0) AS first_id, coalesce(max(c.id), 0) AS last_id
-          FROM unset u JOIN pgembed.code_chunks c ON c.id = u.id WHERE c.token_count > 0) AS n;
+          FROM alone a JOIN pgembed.code_chunks c ON c.id = a.id WHERE c.token_count > 0) AS n;
+
+-- name: forget_lost_pairs
+-- Of chunks that somebody deleted at REPEATABLE READ, who did not see what was made of them meanwhile.
+DELETE FROM pgembed.candidate_pairs p
+ WHERE p.chunk_a IN (SELECT s.chunk_id FROM pgembed.jaccard_sets s
+                      WHERE NOT EXISTS (SELECT FROM pgembed.code_chunks c WHERE c.id = s.chunk_id))
+    OR p.chunk_b IN (SELECT s.chunk_id FROM pgembed.jaccard_sets s
+                      WHERE NOT EXISTS (SELECT FROM pgembed.code_chunks c WHERE c.id = s.chunk_id));
+
+-- name: forget_lost_sets
+DELETE FROM pgembed.jaccard_sets s WHERE NOT EXISTS (SELECT FROM pgembed.code_chunks c WHERE c.id = s.chunk_id);
+
+-- name: wait_briefly_for_locks
+-- Who waits for a table as a whole keeps everybody else from it.
+SET LOCAL lock_timeout = '2s';
+
+-- name: who_uses_pairs
+-- Transactions that have read or written pairs and are not over.
+SELECT a.pid, a.application_name, coalesce(a.client_addr::text, 'this host'), round(extract(epoch FROM now() - a.xact_start))
+  FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+ WHERE l.relation = 'pgembed.candidate_pairs'::regclass AND l.granted AND l.pid <> pg_backend_pid()
+ ORDER BY a.xact_start
+ LIMIT 1;
 
 -- name: reset_pairs
 TRUNCATE pgembed.candidate_pairs, pgembed.pair_queue, pgembed.jaccard_sets, pgembed.jaccard_ranks,
@@ -78,12 +104,25 @@ SELECT low_n, low_id, high_n, high_id FROM pgembed.pair_slices
  WHERE run_id = %(run_id)s AND ordinal = %(ordinal)s AND pairs IS NULL
    FOR UPDATE;
 
--- name: pair_slice
--- In the order of the key, and without a look for conflicts, for a pair is in one slice: in half the time, at 0.5.
-INSERT INTO pgembed.candidate_pairs (chunk_a, chunk_b, intersection, jaccard)
+-- name: pairs_of_slice
 SELECT chunk_a, chunk_b, intersection, jaccard
   FROM pgembed.jaccard_join(%(thousandths)s, %(min_tokens)s, %(low_n)s, %(low_id)s, %(high_n)s, %(high_id)s)
- ORDER BY chunk_a, chunk_b;
+
+-- name: store_pairs
+-- The pairs that a query finds, without those of chunks that went meanwhile. In an order: pairs of new chunks may be found
+-- from both sides at once, and two that wait for each other's rows deadlock; and in that of the key they cost least.
+WITH found AS MATERIALIZED (
+    {found}
+), held AS MATERIALIZED (
+    SELECT h.chunk_id
+      FROM pgembed.jaccard_hold(ARRAY(SELECT f.chunk_a FROM found f UNION SELECT f.chunk_b FROM found f)) AS h(chunk_id)
+)
+INSERT INTO pgembed.candidate_pairs (chunk_a, chunk_b, intersection, jaccard)
+SELECT f.chunk_a, f.chunk_b, f.intersection, f.jaccard
+  FROM found f
+ WHERE f.chunk_a IN (SELECT h.chunk_id FROM held h) AND f.chunk_b IN (SELECT h.chunk_id FROM held h)
+ ORDER BY f.chunk_a, f.chunk_b
+{conflict};
 
 -- name: close_slice
 UPDATE pgembed.pair_slices SET pairs = %(pairs)s WHERE run_id = %(run_id)s AND ordinal = %(ordinal)s;
@@ -99,13 +138,9 @@ RETURNING r.chunks, r.pairs;
 -- name: queued_chunks
 SELECT chunk_id FROM pgembed.pair_queue ORDER BY chunk_id;
 
--- name: pair_chunks
--- In an order: a pair of new chunks may be found from both sides at once, and two that wait for each other's rows deadlock.
-INSERT INTO pgembed.candidate_pairs (chunk_a, chunk_b, intersection, jaccard)
+-- name: pairs_of_chunks
 SELECT chunk_a, chunk_b, intersection, jaccard
   FROM pgembed.jaccard_pairs_of(%(chunk_ids)s, %(thousandths)s, %(min_tokens)s)
- ORDER BY chunk_a, chunk_b
-ON CONFLICT DO NOTHING;
 
 -- name: leave_queue
 DELETE FROM pgembed.pair_queue WHERE chunk_id = ANY(%(chunk_ids)s);

@@ -17,6 +17,8 @@ from playwright.sync_api import Browser, Dialog, Page, Route, expect, sync_playw
 from pgembed.db.embedded import EmbeddedServer
 from pgembed.db.sql import query
 
+expect.set_options(timeout=30_000)  # a busy machine is slow, and what is never there costs time in a failure alone
+
 Start = Callable[..., AbstractContextManager[Running]]
 _ARGUMENTS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -84,7 +86,7 @@ class Watched:
 def watched(browser: Browser, running: Running) -> Iterator[Watched]:
     """A page of the server on `served`; in the end nothing has happened that must not."""
     context = browser.new_context(viewport={"width": 1200, "height": 900})
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(30_000)
     found = Watched(context.new_page(), running.url)
     yield found
     found.check()
