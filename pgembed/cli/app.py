@@ -82,6 +82,7 @@ def main() -> None:
     except Exception as error:
         _explain_database_error(error)
         _explain_full_disk(error)
+        _explain_system_error(error)
         raise
 
 
@@ -98,6 +99,15 @@ def _explain_database_error(error: Exception) -> None:
 
     if explained := explain(error):
         _fail(str(explained))
+
+
+def _explain_system_error(error: Exception) -> None:
+    """Turn a file that cannot be used, and an argument that is no text, into a message that names it."""
+    if isinstance(error, OSError) and error.filename is not None:
+        home = "" if os.environ.get("PGEMBED_HOME") is None else f"; PGEMBED_HOME is {os.environ['PGEMBED_HOME']}"
+        _fail(f"{error.strerror}: {os.fsdecode(error.filename)}{home}")
+    if isinstance(error, UnicodeEncodeError) and any("\ud800" <= c <= "\udfff" for c in str(error.object)):
+        _fail(f"An argument is not text in UTF-8: {error.object!r}")
 
 
 def _explain_full_disk(error: BaseException) -> None:

@@ -31,7 +31,12 @@ def ingest(
         list[Path], typer.Argument(metavar="PATH…", help="Folders or files; each is a source of its own.")
     ],
     name: Annotated[
-        str | None, typer.Option("--name", help="Name of the source (one PATH only). Default: the folder's name.")
+        str | None,
+        typer.Option(
+            "--name",
+            help="Name of the source (one PATH only). Default: the folder's name. "
+            "Another name later moves its files to other splits.",
+        ),
     ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", metavar="GLOB", help="Leave out, as .gitignore would; repeatable.")

@@ -55,6 +55,7 @@ def serve(
     except ImportError as error:
         raise MissingExtra("serve", "Serving", str(error)) from error
     from pgembed.db.connection import resolve
+    from pgembed.encoders.session import require_provider
     from pgembed.serving.app import make_app
     from pgembed.serving.batching import Batching
     from pgembed.serving.guard import Access
@@ -62,7 +63,9 @@ def serve(
     token = _token(token_file)
     access = Access.of(host, token, tuple(allow_host or ()))
     conninfo = resolve(dsn)
-    connection(conninfo).close()  # what stands in the way is said now, and not to the first request
+    # what stands in the way is said now, and not to the first request
+    connection(conninfo).close()
+    require_provider(provider)
     with listen(host, port) as listening:
         app = make_app(
             conninfo, access=access, provider=provider, threads=threads, connections=connections,

@@ -35,13 +35,14 @@ def print_result(result: "TrainingResult") -> None:
         console.print(_table(result.validation))
     console.print(verdict(result.validation))
     console.print(printable(f"  {result.checkpoint}"), markup=False)
-    console.print("Next: pgembed export")
+    if result.validation is None or not result.validation["worse"]:
+        console.print("Next: pgembed export")
 
 
 def verdict(validation: dict[str, Any] | None) -> str:
     """Return in a sentence whether the result is better than its base, so far as was measured."""
     if validation is None:
-        return "Whether it is better than the base is not known: no validation triplets. Before use: pgembed eval"
+        return "Whether it is better than the base is not known: it was not validated. Before use: pgembed eval"
     test, queries = validation["tests"]["ndcg@10"], validation["queries"]
     difference = f"nDCG@10 {test['difference']:+.3f}, 95% interval [{test['low']:+.3f}, {test['high']:+.3f}]"
     if validation["better"]:

@@ -18,6 +18,8 @@ def find_or_add(conn: psycopg.Connection, root: Path, name: str | None) -> tuple
     Raises:
         CorpusError: `name` belongs to another folder, which is still there.
     """
+    if name is not None and (not name.strip() or not name.isprintable()):
+        raise CorpusError(f"{name!r} cannot be the name of a source.", remedy="Use letters and signs that are printed.")
     with conn.transaction():
         conn.execute(query("lock_sources"))
         sources = {row[1]: (row[0], row[2]) for row in conn.execute(query("list_sources"))}

@@ -16,6 +16,24 @@ def available_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def require_provider(provider: str) -> str:
+    """Return ONNX Runtime's name of the provider.
+
+    Raises:
+        EncoderError: there is none of this name, or this ONNX Runtime is built without it.
+        MissingExtra: ONNX Runtime is not installed.
+    """
+    if provider not in PROVIDERS:
+        raise EncoderError(f"There is no provider {provider!r}.", remedy=f"There are {', '.join(PROVIDERS)}.")
+    wanted = PROVIDERS[provider]
+    if wanted not in import_onnxruntime().get_available_providers():
+        raise EncoderError(
+            f"This ONNX Runtime is built without {wanted}.",
+            remedy="pip uninstall -y onnxruntime, then pip install 'pgembed-code[onnx-gpu]'.",
+        )
+    return wanted
+
+
 def open_session(graph: Path, *, provider: str, threads: int) -> Any:
     """Open `graph` with `threads` threads for each run.
 
@@ -23,15 +41,8 @@ def open_session(graph: Path, *, provider: str, threads: int) -> Any:
         EncoderError: the graph is broken, or the provider asked for is not the one that would run.
         MissingExtra: ONNX Runtime is not installed.
     """
-    if provider not in PROVIDERS:
-        raise EncoderError(f"There is no provider {provider!r}.", remedy=f"There are {', '.join(PROVIDERS)}.")
+    wanted = require_provider(provider)
     onnxruntime = import_onnxruntime()
-    wanted = PROVIDERS[provider]
-    if wanted not in onnxruntime.get_available_providers():
-        raise EncoderError(
-            f"This ONNX Runtime is built without {wanted}.",
-            remedy="pip uninstall -y onnxruntime, then pip install 'pgembed-code[onnx-gpu]'.",
-        )
     if provider == "cuda" and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()  # from the packages nvidia-*, which are on no path that the loader searches
     options = onnxruntime.SessionOptions()

@@ -88,6 +88,8 @@ def on_error(_request: Request, error: Exception) -> Json:
         error = NotFound(f"{error.diag.message_primary}.")
     elif isinstance(error, psycopg.errors.InsufficientPrivilege):
         return failure(403, "DatabaseError", str(error).strip(), "Let serve use a role that may: pgembed db roles.")
+    elif isinstance(error, psycopg.DataError) and error.sqlstate is None:  # refused before it was sent: a NUL byte
+        return failure(400, "InvalidRequest", f"A parameter cannot be stored as text: {error}.", "Leave NUL bytes out.")
     elif isinstance(error, psycopg.Error):
         error = explain(error) or error
     if isinstance(error, PgembedError):

@@ -14,6 +14,8 @@ from psycopg.types.json import Jsonb
 from pgembed import __version__
 from pgembed.config import settings
 from pgembed.db.sql import query
+from pgembed.encoders.folder import folder_spec
+from pgembed.encoders.weights import fingerprint, locate
 from pgembed.errors import TrainingError
 from pgembed.training.data import DataSummary
 from pgembed.training.options import TrainingOptions
@@ -208,7 +210,7 @@ def finished_checkpoint(conn: psycopg.Connection, run_id: int | None = None) -> 
     """Return id and folder of a finished run, the newest if none is named.
 
     Raises:
-        TrainingError: there is none, or its folder is not on this machine.
+        TrainingError: there is none, or its folder is not on this machine, or not what was trained.
     """
     row = conn.execute(query("finished_training_run"), {"run_id": run_id}).fetchone()
     if row is None:
@@ -217,4 +219,10 @@ def finished_checkpoint(conn: psycopg.Connection, run_id: int | None = None) -> 
     folder = Path(row[1])
     if not folder.is_dir():
         raise TrainingError(f"The checkpoint of run {row[0]} is not here: {folder}", remedy="Train again.")
+    spec = folder_spec(folder)
+    if row[2] is not None and fingerprint(spec, [locate(tower) for tower in spec.towers]) != row[2]:
+        raise TrainingError(
+            f"The checkpoint of run {row[0]} is not what was trained: a file in {folder} has changed.",
+            remedy="Bring it back from a copy, or train again.",
+        )
     return int(row[0]), folder

@@ -11,8 +11,11 @@ SELECT current_setting('server_version_num')::integer,
                   AND (NOT v.superuser OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
                        OR (v.trusted AND has_database_privilege(current_database(), 'CREATE')))),
        has_database_privilege(current_database(), 'CREATE'),
-       EXISTS (SELECT FROM pg_namespace
-                WHERE nspname = 'pgembed' AND has_schema_privilege(oid, 'CREATE')),
+       -- where it has been made by another role, nothing is left to create
+       EXISTS (SELECT FROM pg_namespace n
+                WHERE n.nspname = 'pgembed'
+                  AND (has_schema_privilege(n.oid, 'CREATE')
+                       OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = 'alembic_version'))),
        pg_is_in_recovery();
 
 -- name: schema_revision

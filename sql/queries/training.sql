@@ -105,6 +105,7 @@ UPDATE pgembed.training_runs
 UPDATE pgembed.training_runs SET state = 'failed', error = %(error)s, finished_at = now() WHERE id = %(run_id)s;
 
 -- name: finished_training_run
-SELECT id, checkpoint_path FROM pgembed.training_runs
- WHERE state = 'finished' AND (%(run_id)s::bigint IS NULL OR id = %(run_id)s)
- ORDER BY id DESC LIMIT 1;
+SELECT r.id, r.checkpoint_path, e.fingerprint
+  FROM pgembed.training_runs r LEFT JOIN pgembed.encoders e ON e.id = r.encoder_id
+ WHERE r.state = 'finished' AND (%(run_id)s::bigint IS NULL OR r.id = %(run_id)s)
+ ORDER BY r.id DESC LIMIT 1;

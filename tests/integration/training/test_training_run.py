@@ -78,6 +78,18 @@ def test_a_finished_run_is_not_done_twice_but_other_data_or_options_are_another_
     assert not train(triplets, short, base=tiny_model).already_done
 
 
+def test_a_checkpoint_that_is_not_what_was_trained_is_refused(
+    triplets: psycopg.Connection, home: Path, tiny_model: Path
+) -> None:
+    run = train(triplets, TrainingOptions(view="made_up_triplets", steps=2, batch=8), base=tiny_model)
+    (model,) = run.checkpoint.rglob("model.safetensors")
+    content = bytearray(model.read_bytes())
+    content[-64:] = bytes(64)
+    model.write_bytes(content)
+    with pytest.raises(TrainingError, match=f"The checkpoint of run {run.run_id} is not what was trained"):
+        finished_checkpoint(triplets)
+
+
 def test_the_same_run_gives_the_same_weights(triplets: psycopg.Connection, home: Path, tiny_model: Path) -> None:
     first, second = (train(triplets, OPTIONS, base=tiny_model, fresh=True) for _ in range(2))
     assert first.run_id != second.run_id

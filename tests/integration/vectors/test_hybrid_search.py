@@ -251,6 +251,19 @@ def test_an_example_finds_what_is_near_it_without_itself_and_its_copies(
             assert [hit.chunk_id for hit in hits] == kept[1:13]
 
 
+def test_a_place_may_be_written_from_the_sources_name_or_root(base: CodeBase, base_conn: psycopg.Connection) -> None:
+    rows = base_conn.execute(
+        """SELECT s.name, s.root, l.path, l.start_line FROM pgembed.chunk_locations l
+             JOIN pgembed.sources s ON s.id = l.source_id ORDER BY l.chunk_id LIMIT 5"""
+    ).fetchall()
+    for name, root, path, line in rows:
+        wanted = example_at(base_conn, f"{path}:{line}", name)
+        assert example_at(base_conn, f"{name}/{path}:{line}") == wanted
+        assert example_at(base_conn, f"{root}/{path}:{line}") == wanted
+        with pytest.raises(SearchError, match="No chunk stands"):
+            example_at(base_conn, f"/elsewhere/{path}:{line}")
+
+
 def test_a_place_where_nothing_stands_is_refused_with_what_is_near(
     base: CodeBase, base_conn: psycopg.Connection
 ) -> None:

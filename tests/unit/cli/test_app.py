@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -225,6 +226,22 @@ def test_a_statement_timeout_is_named(held_migrations: psycopg.Connection, datab
     assert (outcome.code, outcome.stdout) == (1, "")
     assert "statement timeout" in outcome.stderr
     assert "Raise statement_timeout" in outcome.stderr
+
+
+def test_a_folder_that_cannot_be_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.delenv("PGEMBED_DSN", raising=False)
+    monkeypatch.setenv("PGEMBED_HOME", str(tmp_path / "file" / "home"))
+    outcome = pgembed("db", "start")
+    assert outcome.code == 1
+    assert outcome.stderr.startswith("Error: Not a directory: ")
+    assert f"PGEMBED_HOME is {tmp_path / 'file' / 'home'}" in outcome.stderr.replace("\n", "")
+
+
+def test_an_argument_that_is_no_text_is_named(conn: psycopg.Connection, database_url: str) -> None:
+    outcome = pgembed("triplets", "--language", "a\udcff", "--dsn", database_url)
+    assert outcome.code == 1
+    assert r"not text in UTF-8: 'a\udcff'" in outcome.stderr
 
 
 def test_what_is_no_error_of_the_server_or_ours_is_not_hidden(conn: psycopg.Connection, database_url: str) -> None:
