@@ -70,6 +70,8 @@ def triplets(
     if not found:
         console.print("There are no triplets yet: run `pgembed ingest PATH`, then `pgembed pairs`.")
         return
+    if not shown and limit:
+        console.print("No triplet is of this kind, split and language; there are:")
     _print_counts(found)
     for warning in said:
         console.print(f"! {printable(warning)}", markup=False)

@@ -81,10 +81,14 @@ def connect(dsn: str | None = None, *, vectors: bool = False) -> psycopg.Connect
     try:
         connection = psycopg.connect(conninfo, autocommit=True, application_name=f"pgembed[{os.getpid()}]")
     except psycopg.OperationalError as error:
+        remedy = (
+            "Check --dsn or PGEMBED_DSN and that the server runs; "
+            "without either, pgembed uses its embedded server (`pgembed db start`)."
+        )
+        if "password" in str(error):
+            remedy = "Check the user, and give its password by PGPASSWORD, ~/.pgpass or the connection string."
         raise DatabaseError(
-            f"Cannot connect to {describe(conninfo) or 'the database'}: {str(error).strip()}",
-            remedy="Check --dsn or PGEMBED_DSN and that the server runs; "
-            "without either, pgembed uses its embedded server (`pgembed db start`).",
+            f"Cannot connect to {describe(conninfo) or 'the database'}: {str(error).strip()}", remedy=remedy
         ) from error
     try:
         # what is done here is right at this level, whatever the database's default: a deletion that does not see what

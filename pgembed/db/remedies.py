@@ -6,7 +6,11 @@ from pgembed.errors import DatabaseError
 
 _REMEDIES: tuple[tuple[type[psycopg.Error], str], ...] = (
     (psycopg.errors.DiskFull, "Free space on the server's disk, then run the same command again: it goes on."),
-    (psycopg.errors.InsufficientPrivilege, "Grant the role what it lacks, or use --dsn with another one."),
+    (
+        psycopg.errors.InsufficientPrivilege,
+        "Grant the role what it lacks, as `pgembed db roles` does (then GRANT pgembed_reader, or "
+        "pgembed_writer, TO …), or use --dsn with another one.",
+    ),
     (psycopg.errors.UndefinedTable, "Run `pgembed migrate`; `pgembed doctor` tells what else is missing."),
     (psycopg.errors.QueryCanceled, "Raise statement_timeout for this role, or run at a quieter time."),
     (psycopg.OperationalError, "See whether the server runs, then run the same command again: it goes on."),

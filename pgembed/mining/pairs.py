@@ -155,10 +155,11 @@ class _Run:
             return self._begin_and_join_all()
         if last[2:4] != (self.thousandths, self.min_tokens):
             with self.conn.transaction():
-                self.conn.execute(query("raise_threshold"), {"min_jaccard": self.thousandths / 1000})
+                below = self.conn.execute(query("raise_threshold"), {"min_jaccard": self.thousandths / 1000}).rowcount
                 run_id = self._record("raise", 0, 0, 0.0)
                 if last[4]:
                     self._record_recall(run_id, self._bands())
+            self.progress.say(f"{below:,} pairs below {self.thousandths / 1000:g} are removed")
         more, added = self._join_new(new, waiting, (first, last_id))
         return chunks + more, found + added
 

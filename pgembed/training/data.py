@@ -104,8 +104,10 @@ def _summarise(reader: psycopg.Connection, options: TrainingOptions) -> DataSumm
         row = reader.execute(_statement("training_fingerprint", options), options.filters()).fetchone()
     if row is None or not row[1]:
         raise TrainingError(
-            f"pgembed.{options.view} gives no triplets for {options.filters()}.",
-            remedy="Run `pgembed ingest PATH` and `pgembed pairs`, and look with `pgembed triplets`.",
+            f"pgembed.{options.view} gives no triplets of "
+            + ", ".join(f"{name} {value}" for name, value in options.filters().items() if value is not None)
+            + ".",
+            remedy="`pgembed triplets` counts what there is; `pgembed ingest PATH` and then `pgembed pairs` make more.",
         )
     if row[2]:
         raise TrainingError(

@@ -167,9 +167,9 @@ def choose_device(wanted: str, told: Launch | None = None) -> torch.device:
     if wanted not in ("auto", "cuda"):
         raise TrainingError(f"{wanted!r} is none of auto, cpu, cuda.")
     if local >= count:
-        why = f"torch {torch.__version__} sees {count or 'none'}" + (" for CPUs alone" if _is_cpu_build() else "")
+        sees = "is built for CPUs alone" if _is_cpu_build() else f"sees {count or 'none'}"
         raise TrainingError(
-            f"Process {local} of this machine has no GPU: {why}.",
+            f"Process {local} of this machine has no GPU: torch {torch.__version__} {sees}.",
             remedy="Use --device cpu, start no more processes than there are GPUs, or install a torch that has CUDA.",
         )
     return torch.device("cuda", local)

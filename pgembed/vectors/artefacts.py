@@ -61,6 +61,6 @@ def _named(models: Path, name: str) -> Path:
         there = ", ".join(sorted({manifest.spec.name for manifest in known})) or "none"
         raise GenerationError(
             f"There is no exported encoder {name!r} in {models}; there are: {there}.",
-            remedy=f"Make it: pgembed export --encoder {name}",
+            remedy=f"Make it: pgembed export --encoder {name}; `pgembed encoders` lists what can be made.",
         )
     return matching[-1]

@@ -42,6 +42,10 @@ def test_pairs_then_triplets(conn: psycopg.Connection, database_url: str) -> Non
     assert [triplet["kind"] for triplet in shown["triplets"]] == ["docstring"] * 2
     assert sum(count["triplets"] for count in shown["counts"]) == report["triplets"]
     assert shown["warnings"]
+    # neither 8/12 nor 7/13 is left; 9/11 is
+    raised = CliRunner().invoke(app, ["pairs", "--min-jaccard", "0.7", "--dsn", database_url])
+    assert "15 pairs below 0.7 are removed" in raised.stderr
+    assert "No triplet is of this kind, split and language" in run(database_url, "triplets", "--language", "klingon")
 
 
 def test_a_terminal_is_never_obeyed(conn: psycopg.Connection, database_url: str) -> None:

@@ -58,7 +58,7 @@ def test_a_share_that_cannot_be_is_refused(triplets: psycopg.Connection) -> None
     for options in ({"code_share": 1.0}, {"code_share": 0.2, "kind": "code"}, {"code_share": 0.1, "batch": 4}):
         with pytest.raises(TrainingError, match="code_share"):
             TrainingOptions(**options)  # type: ignore[arg-type]
-    with pytest.raises(TrainingError, match=r"gives no triplets for .*'code'"):
+    with pytest.raises(TrainingError, match=r"gives no triplets of .*kind code"):
         ordinals(triplets, MIXED, 1)
 
 
