@@ -19,6 +19,7 @@ _COMMANDS = (
     "db",
     "migrate",
     "ingest",
+    "sources",
     "pairs",
     "triplets",
     "encoders",

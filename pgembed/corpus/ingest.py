@@ -6,7 +6,7 @@ reads only the files that differ from what the database knows. Memory holds the 
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -15,7 +15,7 @@ from pgembed.corpus.chunkers import is_current, third_party
 from pgembed.corpus.parse import Job, Known, Parsed
 from pgembed.corpus.report import IngestReport
 from pgembed.corpus.slices import Slice, SliceWriter
-from pgembed.corpus.sources import find_or_add, git_revision
+from pgembed.corpus.sources import find_or_add, git_revision, only_one
 from pgembed.corpus.walk import MAX_FILE_BYTES, Candidate, Ignored, Skipped, shown, walk
 from pgembed.corpus.workers import parse_all
 from pgembed.db.sql import query
@@ -50,12 +50,16 @@ def ingest(
     started = time.monotonic()
     root = Path(path).expanduser().resolve()
     if not root.exists():
-        raise CorpusError(f"{path} does not exist.", remedy="Give a folder or a file of code.")
+        raise CorpusError(
+            f"{path} does not exist.",
+            remedy="Give a folder or a file of code. What was ingested from one that is gone stays until "
+            "`pgembed sources forget NAME`.",
+        )
     if shown(str(root)) != str(root):
         raise CorpusError(f"The path {shown(str(root))} is not UTF-8, or too long.", remedy="Rename the folder.")
     third_party()  # a chunker that cannot be loaded ends the run here, and not file by file
     source_id, source_name = find_or_add(conn, root, name)
-    with _only_one(conn, source_id, source_name, progress):
+    with only_one(conn, source_id, source_name, progress):
         report = IngestReport(source_name, str(root), git_revision(root))
         base, items, report.files_ignored = _list(root, exclude, select, max_file_bytes)
         known = {
@@ -190,18 +194,3 @@ def _batches(items: Iterable[Candidate]) -> Iterator[list[Candidate]]:
             batch, size = [], 0
     if batch:
         yield batch
-
-
-@contextmanager
-def _only_one(conn: psycopg.Connection, source_id: int, name: str, progress: Progress) -> Iterator[None]:
-    """Hold the lock of one source: the second of two runs waits, and then finds nothing left to do."""
-    source = {"source_id": source_id}
-    row = conn.execute(query("try_lock_source"), source).fetchone()
-    if row is None or not row[0]:
-        progress.say(f"waiting for another ingest of {name}")
-        conn.execute(query("lock_source"), source)
-    try:
-        yield
-    finally:
-        if not conn.closed:  # a connection that is lost has lost its locks too
-            conn.execute(query("unlock_source"), source)

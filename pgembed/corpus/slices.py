@@ -70,6 +70,10 @@ class SliceWriter:
         report.chunks_reused += reused
         report.chunks_deleted += deleted
 
+    def remove(self, paths: list[str]) -> None:
+        """Remove files, and the chunks that stood in them and stand nowhere else; commits."""
+        self.report.chunks_deleted += self._retry(lambda: self._remove(paths))
+
     def finish(self, gone: list[str], *, seen: list[str], unchanged: list[str], has_changed: bool) -> None:
         """Remove the files that are gone and the remarks on paths not `seen`; bring what depends on all up to date.
 
@@ -118,9 +122,7 @@ class SliceWriter:
 
     def _finish(self, gone: list[str], seen: list[str], unchanged: list[str], has_changed: bool) -> int:
         conn, source = self.conn, self._source
-        conn.execute(query("lock_chunks"))
-        left = [row[0] for row in conn.execute(query("delete_files"), {**source, "paths": gone})]
-        deleted = conn.execute(query("delete_orphans"), {"chunk_ids": left}).rowcount
+        deleted = self._remove(gone)
         conn.execute(query("clear_other_rejects"), {**source, "seen": seen, "unchanged": unchanged})
         conn.execute(query("count_document_frequencies"))
         described = complete_lexicon(conn)
@@ -129,6 +131,11 @@ class SliceWriter:
             # in the same transaction: killed behind it, the next run would find nothing changed and leave it out
             conn.execute(query("analyze_corpus"))
         return deleted
+
+    def _remove(self, paths: list[str]) -> int:
+        self.conn.execute(query("lock_chunks"))
+        left = [row[0] for row in self.conn.execute(query("delete_files"), {**self._source, "paths": paths})]
+        return self.conn.execute(query("delete_orphans"), {"chunk_ids": left}).rowcount
 
     def _retry(self, do: Callable[[], _Result]) -> _Result:
         # mining and reindexing write rows that refer to the chunks we delete, in an order of their own

@@ -1,12 +1,15 @@
 """Which source a path is: the one with the same root, or a new one under a name that is free. Writes `sources`."""
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 
 from pgembed.db.sql import query
 from pgembed.errors import CorpusError
+from pgembed.progress import Progress
 
 
 def find_or_add(conn: psycopg.Connection, root: Path, name: str | None) -> tuple[int, str]:
@@ -37,6 +40,21 @@ def find_or_add(conn: psycopg.Connection, root: Path, name: str | None) -> tuple
         ).fetchone()  # fmt: skip
         assert row is not None  # noqa: S101 - the statement returns the row that it wrote
         return int(row[0]), name
+
+
+@contextmanager
+def only_one(conn: psycopg.Connection, source_id: int, name: str, progress: Progress) -> Iterator[None]:
+    """Hold the lock of one source: the second of two runs waits, and then finds nothing left to do."""
+    source = {"source_id": source_id}
+    row = conn.execute(query("try_lock_source"), source).fetchone()
+    if row is None or not row[0]:
+        progress.say(f"waiting for another ingest of {name}")
+        conn.execute(query("lock_source"), source)
+    try:
+        yield
+    finally:
+        if not conn.closed:  # a connection that is lost has lost its locks too
+            conn.execute(query("unlock_source"), source)
 
 
 def known_paths(conn: psycopg.Connection, root: Path) -> set[str]:
