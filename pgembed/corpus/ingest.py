@@ -66,6 +66,12 @@ def ingest(
             row[0]: Known(bytes(row[1]), *row[2:])
             for row in conn.execute(query("known_files"), {"source_id": source_id})
         }
+        if known and not items:
+            raise CorpusError(
+                f"No file of code is left in {path}, where {len(known):,} were: nothing was changed.",
+                remedy="Is a disk not mounted, or all of it left out by --exclude? "
+                f"Where it is so: pgembed sources forget {source_name}",
+            )
         _Run(conn, SliceWriter(conn, source_id, report), report, known).run(
             base, items, max_file_bytes=max_file_bytes, jobs=jobs, progress=progress
         )

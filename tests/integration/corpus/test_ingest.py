@@ -272,11 +272,24 @@ def test_the_same_code_in_two_sources_is_one_chunk_with_two_places(
     report = ingest(conn, branch)
     assert (report.chunks_new, report.chunks_reused, report.chunks) == (1, 1, 2)
     assert [(row[0], row[4]) for row in _locations(conn)] == [("branch", "other"), ("branch", "same"), ("shop", "same")]
+    write("left.py", "")
+    write("left.py", "", folder=branch)
     (root / "a.py").unlink()
     assert ingest(conn, root).chunks_deleted == 0
     (branch / "b.py").unlink()
     assert ingest(conn, branch).chunks_deleted == 2
     _assert_sound(conn)
+
+
+def test_a_folder_that_is_empty_all_at_once_removes_nothing(conn: psycopg.Connection, root: Path, write: Write) -> None:
+    write("a.py", _function("a"))
+    ingest(conn, root)
+    before = _locations(conn)
+    (root / "a.py").unlink()
+    with pytest.raises(CorpusError, match="No file of code is left") as refused:
+        ingest(conn, root)
+    assert "pgembed sources forget shop" in str(refused.value)
+    assert _locations(conn) == before
 
 
 def test_selected_files_are_the_source(conn: psycopg.Connection, root: Path, write: Write) -> None:
