@@ -58,7 +58,7 @@ def ingest(
     if shown(str(root)) != str(root):
         raise CorpusError(f"The path {shown(str(root))} is not UTF-8, or too long.", remedy="Rename the folder.")
     third_party()  # a chunker that cannot be loaded ends the run here, and not file by file
-    source_id, source_name = find_or_add(conn, root, name)
+    source_id, source_name = find_or_add(conn, root, name, progress)
     with only_one(conn, source_id, source_name, progress):
         report = IngestReport(source_name, str(root), git_revision(root))
         base, items, report.files_ignored = _list(root, exclude, select, max_file_bytes)

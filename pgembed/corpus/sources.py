@@ -9,10 +9,10 @@ import psycopg
 
 from pgembed.db.sql import query
 from pgembed.errors import CorpusError
-from pgembed.progress import Progress
+from pgembed.progress import SILENT, Progress
 
 
-def find_or_add(conn: psycopg.Connection, root: Path, name: str | None) -> tuple[int, str]:
+def find_or_add(conn: psycopg.Connection, root: Path, name: str | None, progress: Progress = SILENT) -> tuple[int, str]:
     """Return id and name of the source for `root`.
 
     The same root is the same source; `name` renames it. Without a name a new source has its folder's, with the parent
@@ -39,7 +39,12 @@ def find_or_add(conn: psycopg.Connection, root: Path, name: str | None) -> tuple
             query("write_source"), {"id": source_id, "name": name, "root": str(root)}
         ).fetchone()  # fmt: skip
         assert row is not None  # noqa: S101 - the statement returns the row that it wrote
-        return int(row[0]), name
+    if here is not None and here != name:
+        progress.say(
+            f"{here} is called {name} from now on: its files move to other splits, and a model that was trained before "
+            "has seen files that are test now"
+        )
+    return int(row[0]), name
 
 
 @contextmanager
