@@ -62,8 +62,8 @@ class Overview:
     host, connected_at. The last two are null where the server does not show them to this role."""
     training_runs: list[Row]
     """The newest five: id, state, view, base, encoder, steps (planned), last_step, last_loss (null: not finite), better
-    (than its base, beyond chance; null: not measured), at_work, steps_per_second and seconds_left (while at work),
-    started_at, finished_at, error."""
+    and worse (than its base, beyond chance; null: not measured), at_work, steps_per_second and seconds_left (while at
+    work), started_at, finished_at, error."""
     rejected: list[Row]
     """stage, reason, items, example."""
     errors: list[Row]

@@ -25,6 +25,7 @@ from rich.progress import Progress as RichProgress
 from rich.progress import Task as RichTask
 from rich.text import Text
 
+from pgembed.errors import ConfigurationError
 from pgembed.progress import Progress, Task
 
 if TYPE_CHECKING:
@@ -62,6 +63,18 @@ def connection(dsn: str | None, *, vectors: bool = False) -> "psycopg.Connection
         opened.close()
         raise
     return opened
+
+
+def require_folder_of(file: Path) -> None:
+    """Say before the work that its result could not be written.
+
+    Raises:
+        ConfigurationError: there is no folder that `file` could stand in.
+    """
+    if not file.expanduser().absolute().parent.is_dir():
+        raise ConfigurationError(
+            f"{file} cannot be written: there is no folder {file.parent}.", remedy="Make it first."
+        )
 
 
 def print_json(value: Any, *, on_one_line: bool = False) -> None:

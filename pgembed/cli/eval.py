@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pgembed.cli.common import DsnOption, JsonOption, connection, console, print_json, printable, show_progress
+from pgembed.cli.common import (
+    DsnOption,
+    JsonOption,
+    connection,
+    console,
+    print_json,
+    printable,
+    require_folder_of,
+    show_progress,
+)
 from pgembed.cli.eval_tables import GATE_METRIC, show, show_comparison, show_index, show_languages, verdict
 
 if TYPE_CHECKING:
@@ -131,6 +140,8 @@ def evaluate(
         raise typer.BadParameter("--tune-fusion goes with none of --gate, --compare and --tune-weights.")
     if report is not None and (tune_fusion or tune_weights):
         raise typer.BadParameter("--report goes with neither --tune-weights nor --tune-fusion.")
+    if report is not None:
+        require_folder_of(report)
     if not dataset and split not in (None, "test", "validation"):
         raise typer.BadParameter("--split of held-out code is test or validation.")
 

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from pgembed.cli.common import DsnOption, JsonOption, connection, console, print_json, seconds, show_progress
+from pgembed.cli.common import (
+    DsnOption,
+    JsonOption,
+    connection,
+    console,
+    print_json,
+    require_folder_of,
+    seconds,
+    show_progress,
+)
 
 if TYPE_CHECKING:
     from pgembed.vectors.comparing import IndexComparison
@@ -52,6 +61,8 @@ def compare(
     """
     if plot is not None and plot.suffix != ".svg":
         raise typer.BadParameter(f"--plot draws SVG: name a file that ends in .svg, not {plot.name}.")
+    if plot is not None:
+        require_folder_of(plot)
 
     from pgembed.db.sql import query
     from pgembed.errors import ConfigurationError

@@ -43,6 +43,7 @@ _HELD = {
     "source": "source {source}",
     "chunks": "chunks, to write what was ingested",
 }
+_BETTER = {True: "yes", False: "not shown", None: "not measured"}
 Row = dict[str, Any]
 
 
@@ -312,9 +313,7 @@ def _training_run(row: Row) -> Row:
         "encoder": row["encoder"],
         "step": step,
         "loss": "not finite" if row["last_step"] and row["last_loss"] is None else row["last_loss"],
-        "better": {True: "yes", False: "not shown", None: None if state != "finished" else "not measured"}[
-            row["better"]
-        ],
+        "better": "WORSE" if row["worse"] else _BETTER[row["better"]] if state == "finished" else None,
         "started_at": row["started_at"],
         "finished_at": row["finished_at"],
         "error": row["error"],

@@ -117,7 +117,8 @@ SELECT count(*) FROM {table};
 SELECT r.id, r.state, r.view, r.started_at, r.finished_at, r.error,
        m.step AS last_step, CASE WHEN m.loss < 'infinity' THEN m.loss END AS last_loss,
        b.name AS base, e.name AS encoder, (r.hyperparameters ->> 'steps')::bigint AS steps,
-       (r.metrics ->> 'better')::boolean AS better, s.steps_per_second
+       (r.metrics ->> 'better')::boolean AS better, (r.metrics #>> '{validation,worse}')::boolean AS worse,
+       s.steps_per_second
   FROM pgembed.training_runs r
   JOIN pgembed.encoders b ON b.id = r.base_encoder_id
   LEFT JOIN pgembed.encoders e ON e.id = r.encoder_id

@@ -24,7 +24,7 @@ export async function trainingView(main, given, status) {
     fill(runs, h("h2", {}, "Runs"), table("Training runs", [
       ["run", show], ["state", (row) => h("span", { class: `tag ${row.state === "failed" ? "bad" : row.state === "finished" ? "good" : ""}` }, row.state)],
       ["base", (row) => row.base], ["steps", (row) => `${count(row.last_step ?? 0)} of ${count(row.steps ?? "?")}`, "right"], ["last loss", (row) => figure(row.last_loss, 4), "right"],
-      ["better than its base", (row) => (row.better === null ? "not measured" : row.better ? "yes" : "not beyond chance")],
+      ["better than its base", (row) => (row.better === null ? "not measured" : row.better ? "yes" : row.worse ? "no: WORSE" : "not beyond chance")],
       ["started", (row) => when(row.started_at)], ["", (row) => row.error ?? "", "wrap"]], found.runs, (row) => ({ "aria-selected": String(row.id === chosen) })));
     await showCurves(curves, chosen, found.runs.find((row) => row.id === chosen)?.state === "running");
   } catch (error) {

@@ -43,9 +43,10 @@ def test_a_training_run_step_by_step(conn: psycopg.Connection, database_url: str
 def test_whether_a_training_run_is_better_than_its_base(conn: psycopg.Connection, database_url: str) -> None:
     for better in (True, False, None):
         insert_run(conn, "finished", metrics={"better": better})
-    assert [row["better"] for row in status(database_url)["training_runs"]] == [None, False, True]
-    rows = shown(database_url).split("Training runs")[1].splitlines()[2:5]
-    for row, word in zip(rows, ("not measured", "not shown", "yes"), strict=True):
+    insert_run(conn, "finished", metrics={"better": False, "validation": {"worse": True}})
+    assert [row["better"] for row in status(database_url)["training_runs"]] == [False, None, False, True]
+    rows = shown(database_url).split("Training runs")[1].splitlines()[2:6]
+    for row, word in zip(rows, ("WORSE", "not measured", "not shown", "yes"), strict=True):
         assert f" {word} " in row
 
 

@@ -180,3 +180,5 @@ def test_the_command_shows_draws_and_tells_scripts(database_url: str, tiny_encod
     assert told["cache"] == "warm"
     png = pgembed("index", "compare", "--dsn", database_url, "--plot", "recall.png")
     assert (png.code, "svg" in png.stderr) == (2, True)
+    nowhere = pgembed("index", "compare", "--dsn", database_url, "--plot", str(tmp_path / "no" / "recall.svg"))
+    assert (nowhere.code, "there is no folder" in nowhere.stderr, "Building" in nowhere.stderr) == (1, True, False)
