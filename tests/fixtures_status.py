@@ -26,8 +26,8 @@ SHAPE = {
         "application_name", "role", "host", "connected_at",
     },
     "training_runs": {
-        "id", "state", "view", "base", "encoder", "steps", "last_step", "last_loss", "better", "at_work",
-        "steps_per_second", "seconds_left", "started_at", "finished_at", "error",
+        "id", "state", "view", "base", "encoder", "steps", "last_step", "last_loss", "better", "worse",
+        "at_work", "steps_per_second", "seconds_left", "started_at", "finished_at", "error",
     },
     "rejected": {"stage", "reason", "items", "example"},
     "errors": {"what", "id", "stage", "place", "error", "at"},
