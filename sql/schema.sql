@@ -708,9 +708,9 @@ COMMENT ON FUNCTION pgembed.hybrid_search(query public.vector, k integer, tokens
 CREATE FUNCTION pgembed.jaccard_band_candidates(min_jaccard integer, min_tokens integer, most integer, low_n integer, low_id bigint, high_n integer, high_id bigint) RETURNS TABLE(x bigint, y bigint)
     LANGUAGE plpgsql STABLE ROWS 100000
     SET search_path TO 'pgembed', 'public', 'pg_temp'
-    SET enable_hashjoin TO 'on'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
+    SET enable_hashjoin TO 'on'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -757,9 +757,9 @@ END $$;
 CREATE FUNCTION pgembed.jaccard_band_join(min_jaccard integer, min_tokens integer, most integer, low_n integer, low_id bigint, high_n integer, high_id bigint) RETURNS TABLE(chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
     LANGUAGE sql STABLE
     SET search_path TO 'pgembed', 'public', 'pg_temp'
-    SET enable_hashjoin TO 'on'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
+    SET enable_hashjoin TO 'on'
     AS $$
     WITH candidates AS MATERIALIZED (
         SELECT c.x, c.y FROM jaccard_band_candidates(min_jaccard, min_tokens, most, low_n, low_id, high_n, high_id) AS c
@@ -795,9 +795,9 @@ $$;
 CREATE FUNCTION pgembed.jaccard_band_pairs_of(chunk_ids bigint[], min_jaccard integer, min_tokens integer DEFAULT 0, most integer DEFAULT 1000) RETURNS TABLE(chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pgembed', 'public', 'pg_temp'
-    SET enable_hashjoin TO 'on'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
+    SET enable_hashjoin TO 'on'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -845,9 +845,9 @@ END $$;
 CREATE FUNCTION pgembed.jaccard_candidates(min_jaccard integer, min_tokens integer, low_n integer, low_id bigint, high_n integer, high_id bigint) RETURNS TABLE(x bigint, y bigint)
     LANGUAGE plpgsql STABLE ROWS 100000
     SET search_path TO 'pgembed', 'public', 'pg_temp'
-    SET enable_hashjoin TO 'on'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
+    SET enable_hashjoin TO 'on'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -1081,9 +1081,9 @@ END $$;
 CREATE FUNCTION pgembed.jaccard_join(min_jaccard integer, min_tokens integer, low_n integer, low_id bigint, high_n integer, high_id bigint) RETURNS TABLE(chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
     LANGUAGE sql STABLE
     SET search_path TO 'pgembed', 'public', 'pg_temp'
-    SET enable_hashjoin TO 'on'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
+    SET enable_hashjoin TO 'on'
     AS $$
     WITH candidates AS MATERIALIZED (
         SELECT c.x, c.y FROM jaccard_candidates(min_jaccard, min_tokens, low_n, low_id, high_n, high_id) AS c
@@ -1118,9 +1118,9 @@ $$;
 CREATE FUNCTION pgembed.jaccard_pairs_of(chunk_ids bigint[], min_jaccard integer, min_tokens integer DEFAULT 0) RETURNS TABLE(chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pgembed', 'public', 'pg_temp'
-    SET enable_hashjoin TO 'on'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
+    SET enable_hashjoin TO 'on'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -1194,7 +1194,7 @@ BEGIN
                   ORDER BY place LIMIT c.n - (min_jaccard * c.n + 999) / 1000 + 1),
            CASE WHEN c.n <= 16000 THEN ('{' || array_to_string(c.token_ids, ':1,') || ':1}/1000000000')::sparsevec END,
            (SELECT bit_xor(bit_0 << (t.id & 255)) FROM (SELECT unnest(c.token_ids) AS id) AS t)
-           -- held until the sets are there: a chunk that is deleted or changed meanwhile would leave a set behind, or its old one
+           -- held until the sets are there: of a chunk that is deleted or changed meanwhile a set, or its old one, would stay
       FROM (SELECT c.id, cardinality(c.token_ids) AS n, c.token_ids
               FROM code_chunks c WHERE c.id = ANY (ids) AND c.token_count > 0 FOR SHARE OF c) AS c;
     GET DIAGNOSTICS made = ROW_COUNT;

@@ -14,7 +14,6 @@ def upgrade() -> None:
     apply_sql(op, "tables/token_order.v01.sql")
     apply_sql(op, "functions/jaccard.v03.sql")
     apply_sql(op, "functions/approximate_pairs.v02.sql")
-    apply_sql(op, "functions/drop_pair_estimate.v01.sql")
     apply_sql(op, "functions/pair_estimate.v03.sql")
 
 

@@ -5,7 +5,7 @@
 CREATE FUNCTION jaccard_band_candidates(min_jaccard integer, min_tokens integer, most integer,
                                         low_n integer, low_id bigint, high_n integer, high_id bigint)
 RETURNS TABLE (x bigint, y bigint)
-LANGUAGE plpgsql STABLE ROWS 100000 SET search_path FROM CURRENT SET enable_hashjoin = on SET enable_mergejoin = off SET jit = off AS $$
+LANGUAGE plpgsql STABLE ROWS 100000 SET search_path FROM CURRENT SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     t       CONSTANT integer := min_jaccard;
@@ -48,7 +48,7 @@ END $$;
 CREATE OR REPLACE FUNCTION jaccard_band_join(min_jaccard integer, min_tokens integer, most integer,
                                              low_n integer, low_id bigint, high_n integer, high_id bigint)
 RETURNS TABLE (chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
-LANGUAGE sql STABLE SET search_path FROM CURRENT SET enable_hashjoin = on SET enable_mergejoin = off SET jit = off AS $$
+LANGUAGE sql STABLE SET search_path FROM CURRENT SET enable_mergejoin = off SET jit = off AS $$
     WITH candidates AS MATERIALIZED (
         SELECT c.x, c.y FROM jaccard_band_candidates(min_jaccard, min_tokens, most, low_n, low_id, high_n, high_id) AS c
     ), held AS MATERIALIZED (
@@ -67,7 +67,7 @@ $$;
 CREATE OR REPLACE FUNCTION jaccard_band_pairs_of(chunk_ids bigint[], min_jaccard integer, min_tokens integer DEFAULT 0,
                                       most integer DEFAULT 1000)
 RETURNS TABLE (chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
-LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET enable_hashjoin = on SET enable_mergejoin = off SET jit = off AS $$
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     t       CONSTANT integer := min_jaccard;
@@ -105,28 +105,4 @@ BEGIN
            SELECT p.n + q.n AS total, coalesce(-(p.members <#> q.members), count_shared(c.x, c.y)) AS common
              FROM jaccard_sets p, jaccard_sets q WHERE p.chunk_id = c.x AND q.chunk_id = c.y OFFSET 0) AS v
      WHERE 1000 * v.common >= t * (v.total - v.common);
-END $$;
-
--- Make the signatures of the sets first_id … last_id that have none yet. Returns how many were made. A set that goes
--- meanwhile is left out.
-CREATE OR REPLACE FUNCTION jaccard_sign(band_rows integer, bands integer, first_id bigint DEFAULT 0,
-                                        last_id bigint DEFAULT 9223372036854775807) RETURNS bigint
-LANGUAGE plpgsql SET search_path FROM CURRENT SET jit = off AS $$
-DECLARE
-    wanted CONSTANT bigint[] := ARRAY(SELECT s.chunk_id FROM jaccard_sets s
-                                       WHERE s.chunk_id BETWEEN first_id AND last_id
-                                         AND NOT EXISTS (SELECT FROM jaccard_signatures g WHERE g.chunk_id = s.chunk_id));
-    held   CONSTANT bigint[] := ARRAY(SELECT h.chunk_id FROM jaccard_hold(wanted) AS h(chunk_id));
-    made   bigint;
-BEGIN
-    INSERT INTO jaccard_signatures (chunk_id, band_rows, buckets)
-    SELECT m.chunk_id, jaccard_sign.band_rows, m.buckets
-      FROM minhash_signatures(held, jaccard_sign.band_rows, bands) AS m;
-    GET DIAGNOSTICS made = ROW_COUNT;
-    IF made < cardinality(held) THEN
-        RAISE EXCEPTION '% chunks from id % to % have token_ids that are not in pgembed.tokens',
-                        cardinality(held) - made, first_id, last_id
-              USING HINT = 'Run `pgembed ingest` again: it writes tokens and chunks together.';
-    END IF;
-    RETURN made;
 END $$;

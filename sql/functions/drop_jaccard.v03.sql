@@ -5,7 +5,6 @@ DROP FUNCTION jaccard_pairs_of(bigint[], integer, integer);
 DROP FUNCTION jaccard_pairs(integer, integer);
 DROP FUNCTION jaccard_join(integer, integer, integer, bigint, integer, bigint);
 DROP FUNCTION jaccard_candidates(integer, integer, integer, bigint, integer, bigint);
-DROP FUNCTION jaccard_hold(bigint[]);
 DROP FUNCTION count_shared(bigint, bigint);
 DROP FUNCTION jaccard_slices(integer);
 DROP FUNCTION jaccard_prepare(integer, bigint, bigint, boolean);

@@ -9,8 +9,8 @@
 -- Thresholds are integers in thousandths, so that nothing is rounded at the boundary.
 --
 -- The plan matters by orders of magnitude, so it is forced: every MATERIALIZED, OFFSET 0 and ORDER BY in a subquery is
--- load-bearing (without them the planner joined 100,000 sets for ten minutes instead of two seconds), merge joins are off,
--- and hash joins on whatever the role says. Positions are unnested from an array, not generated: the planner takes generate_series for a thousand rows a
+-- load-bearing (without them the planner joined 100,000 sets for ten minutes instead of two seconds), and merge joins
+-- are off. Positions are unnested from an array, not generated: the planner takes generate_series for a thousand rows a
 -- set, and plans the hash join on disk, in 64 parts.
 -- Source of the prefix filter: Bayardo, Ma, Srikant, "Scaling up all pairs similarity search", WWW 2007; of the positional
 -- one and the smaller set's shorter prefix: Xiao et al., "Efficient similarity joins for near duplicate detection", WWW 2008.
@@ -66,9 +66,9 @@ BEGIN
                   ORDER BY place LIMIT c.n - (min_jaccard * c.n + 999) / 1000 + 1),
            CASE WHEN c.n <= 16000 THEN ('{' || array_to_string(c.token_ids, ':1,') || ':1}/1000000000')::sparsevec END,
            (SELECT bit_xor(bit_0 << (t.id & 255)) FROM (SELECT unnest(c.token_ids) AS id) AS t)
-           -- held until the sets are there: a chunk that is deleted or changed meanwhile would leave a set behind, or its old one
+           -- held until the sets are there: a chunk that is deleted meanwhile would leave its set behind
       FROM (SELECT c.id, cardinality(c.token_ids) AS n, c.token_ids
-              FROM code_chunks c WHERE c.id = ANY (ids) AND c.token_count > 0 FOR SHARE OF c) AS c;
+              FROM code_chunks c WHERE c.id = ANY (ids) AND c.token_count > 0 FOR KEY SHARE OF c) AS c;
     GET DIAGNOSTICS made = ROW_COUNT;
     IF queued THEN
         INSERT INTO pair_queue (chunk_id) SELECT s.chunk_id FROM jaccard_sets s WHERE s.chunk_id = ANY (ids);
@@ -76,28 +76,16 @@ BEGIN
     RETURN made;
 END $$;
 
--- A chunk whose tokens are changed in place has neither set nor pairs until the next run. The set goes first: that waits for
--- whoever is storing pairs of it (jaccard_hold), and these are then seen, and go too.
+-- A chunk whose tokens are changed in place has neither set nor pairs until the next run.
 CREATE FUNCTION forget_token_set() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    DELETE FROM jaccard_sets s WHERE s.chunk_id = NEW.id;
     DELETE FROM candidate_pairs p WHERE p.chunk_a = NEW.id OR p.chunk_b = NEW.id;
+    DELETE FROM jaccard_sets s WHERE s.chunk_id = NEW.id;
     RETURN NULL;
 END $$;
 CREATE TRIGGER code_chunks_forget_token_set AFTER UPDATE OF token_ids ON code_chunks
     FOR EACH ROW WHEN (OLD.token_ids IS DISTINCT FROM NEW.token_ids) EXECUTE FUNCTION forget_token_set();
-
--- Of these chunks the ones that still have a set; until the transaction ends none of them is deleted, nor its tokens changed.
--- Called when pairs have been found and before they are stored, for the join saw the sets as they were when it began. Chunks
--- are locked before sets, as who deletes one does.
-CREATE FUNCTION jaccard_hold(chunk_ids bigint[]) RETURNS SETOF bigint
-LANGUAGE plpgsql SET search_path FROM CURRENT SET jit = off AS $$
-DECLARE
-    there CONSTANT bigint[] := ARRAY(SELECT c.id FROM code_chunks c WHERE c.id = ANY (chunk_ids) FOR KEY SHARE OF c);
-BEGIN
-    RETURN QUERY SELECT s.chunk_id FROM jaccard_sets s WHERE s.chunk_id = ANY (there) FOR KEY SHARE OF s;
-END $$;
 
 -- Cut the sets, ordered by (n, chunk_id), into slices of about `size` that take about as long: what can be joined and
 -- committed one by one. To join a set of n tokens takes as long as n + 20, measured on 100,000 functions at 700.
@@ -144,7 +132,7 @@ $$;
 CREATE FUNCTION jaccard_candidates(min_jaccard integer, min_tokens integer, low_n integer, low_id bigint, high_n integer,
                                    high_id bigint)
 RETURNS TABLE (x bigint, y bigint)
-LANGUAGE plpgsql STABLE ROWS 100000 SET search_path FROM CURRENT SET enable_hashjoin = on SET enable_mergejoin = off SET jit = off AS $$
+LANGUAGE plpgsql STABLE ROWS 100000 SET search_path FROM CURRENT SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     t      CONSTANT integer := min_jaccard;
@@ -191,7 +179,7 @@ END $$;
 -- read once, and not for each pair by its key: that took four times as long.
 CREATE FUNCTION jaccard_join(min_jaccard integer, min_tokens integer, low_n integer, low_id bigint, high_n integer, high_id bigint)
 RETURNS TABLE (chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
-LANGUAGE sql STABLE SET search_path FROM CURRENT SET enable_hashjoin = on SET enable_mergejoin = off SET jit = off AS $$
+LANGUAGE sql STABLE SET search_path FROM CURRENT SET enable_mergejoin = off SET jit = off AS $$
     WITH candidates AS MATERIALIZED (
         SELECT c.x, c.y FROM jaccard_candidates(min_jaccard, min_tokens, low_n, low_id, high_n, high_id) AS c
     ), held AS MATERIALIZED (
@@ -220,7 +208,7 @@ $$;
 -- the prefixes found the pairs of one chunk in 4 ms, and cost a full run as much as thirty such passes.)
 CREATE FUNCTION jaccard_pairs_of(chunk_ids bigint[], min_jaccard integer, min_tokens integer DEFAULT 0)
 RETURNS TABLE (chunk_a bigint, chunk_b bigint, intersection integer, jaccard double precision)
-LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET enable_hashjoin = on SET enable_mergejoin = off SET jit = off AS $$
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     t     CONSTANT integer := min_jaccard;

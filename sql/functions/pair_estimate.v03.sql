@@ -8,13 +8,14 @@
 -- (tokens.document_frequency), or the sample's prefixes would not be those of the run.
 --
 -- prefix_rows, joined, candidates, pairs: rows that jaccard_join unnests, joins on tokens, verifies, and returns.
+-- half_joined, half_join_s: the join of half the sample. The two joins part the time of a row from that of a pair of rows.
 -- signed, bucket_joined: sets of a quarter of the sample, and the pairs of them in buckets of bands of band_rows rows.
 -- …_s: seconds of each part of the work on this server, now; verify_s is that of counting and storing.
-CREATE FUNCTION jaccard_estimate(min_jaccard integer, min_tokens integer, sample integer, band_rows integer, bands integer,
+CREATE OR REPLACE FUNCTION jaccard_estimate(min_jaccard integer, min_tokens integer, sample integer, band_rows integer, bands integer,
                                  OUT sampled bigint, OUT prefix_rows bigint, OUT joined bigint, OUT candidates bigint,
-                                 OUT pairs bigint, OUT signed bigint, OUT bucket_joined bigint,
+                                 OUT pairs bigint, OUT half_joined bigint, OUT signed bigint, OUT bucket_joined bigint,
                                  OUT prepare_s double precision, OUT prefix_s double precision, OUT join_s double precision,
-                                 OUT verify_s double precision,
+                                 OUT half_join_s double precision, OUT verify_s double precision,
                                  OUT sign_s double precision, OUT bucket_s double precision)
 LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_mergejoin = off SET jit = off
 SET max_parallel_workers_per_gather = 0 AS $$  -- the run's own joins cannot be parallel either
@@ -26,6 +27,7 @@ DECLARE
     ranks     integer[];
     ranked    record;
     began     timestamptz;
+    halved    boolean;
 BEGIN
     -- the first by sha256, which is as good as drawn at random, and found by its index
     CREATE TEMPORARY TABLE sample_chunks ON COMMIT DROP AS
@@ -58,42 +60,52 @@ BEGIN
     places := ARRAY(SELECT generate_series(1, (SELECT max(s.n) FROM pg_temp.sample_sets s)));
     CREATE TEMPORARY TABLE sample_larger ON COMMIT DROP AS
     SELECT s.rank::bigint * 65536 + s.bucket AS key, s.n, least(s.n, ((s.n - s.place + 1) * (1000 + t) - t * s.n) / t) AS most_n,
-           s.far, s.chunk_id, s.sketch
+           s.far, s.chunk_id, s.half, s.sketch
       FROM (SELECT unnest(s.prefix) AS rank, unnest(places[1 : cardinality(s.prefix)]) AS place,
                    floor(ln(s.n::float8) / width)::integer AS bucket, s.n, s.n * gap + 1e-6 AS far, s.chunk_id,
-                   s.sketch
-              FROM pg_temp.sample_sets s
+                   c.place % 2 = 0 AS half, s.sketch
+              FROM pg_temp.sample_sets s JOIN pg_temp.sample_chunks c ON c.id = s.chunk_id
              WHERE s.n >= min_tokens) AS s
      ORDER BY s.rank;
     GET DIAGNOSTICS prefix_rows = ROW_COUNT;
     CREATE TEMPORARY TABLE sample_smaller ON COMMIT DROP AS
-    SELECT s.key + d.up AS key, d.up = 0 AS own, s.n, s.most_n, s.far, s.chunk_id, s.sketch
-      FROM (SELECT s.rank::bigint * 65536 + s.bucket AS key, s.n, s.most_n, s.far, s.chunk_id, s.sketch,
+    SELECT s.key + d.up AS key, d.up = 0 AS own, s.n, s.most_n, s.far, s.chunk_id, s.half, s.sketch
+      FROM (SELECT s.rank::bigint * 65536 + s.bucket AS key, s.n, s.most_n, s.far, s.chunk_id, s.half, s.sketch,
                    floor(ln(greatest(s.most_n, 1)::float8) / width)::integer - s.bucket AS ups
               FROM (SELECT s.*, least(s.n * 1000 / t, ((s.n - s.place + 1) * (1000 + t) - t * s.n) / t) AS most_n
                       FROM (SELECT unnest(s.prefix[1 : s.short]) AS rank, unnest(places[1 : s.short]) AS place,
                                    floor(ln(s.n::float8) / width)::integer AS bucket, s.n, s.n * gap AS far, s.chunk_id,
-                                   s.sketch
-                              FROM (SELECT s.*, s.n - (2 * t * s.n + 999 + t) / (1000 + t) + 1 AS short
-                                      FROM pg_temp.sample_sets s
+                                   s.half, s.sketch
+                              FROM (SELECT s.*, c.place % 2 = 0 AS half,
+                                           s.n - (2 * t * s.n + 999 + t) / (1000 + t) + 1 AS short
+                                      FROM pg_temp.sample_sets s JOIN pg_temp.sample_chunks c ON c.id = s.chunk_id
                                      WHERE s.n >= min_tokens) AS s) AS s) AS s
              ORDER BY s.rank) AS s
       JOIN (VALUES (0), (1), (2), (3), (4)) AS d(up) ON d.up <= s.ups;
     prefix_s := extract(epoch FROM clock_timestamp() - began);
     ANALYZE pg_temp.sample_larger, pg_temp.sample_smaller;
     -- less those of a set with itself, which grow with the chunks alone
-    SELECT coalesce(sum(a.rows * b.rows - b.own), 0) INTO joined
-      FROM (SELECT l.key, count(*) AS rows FROM pg_temp.sample_larger l GROUP BY l.key) AS a
-      JOIN (SELECT m.key, count(*) AS rows, count(*) FILTER (WHERE m.own) AS own
+    SELECT coalesce(sum(a.rows * b.rows - b.own), 0), coalesce(sum(a.half * b.half - b.own_half), 0) INTO joined, half_joined
+      FROM (SELECT l.key, count(*) AS rows, count(*) FILTER (WHERE l.half) AS half
+              FROM pg_temp.sample_larger l GROUP BY l.key) AS a
+      JOIN (SELECT m.key, count(*) AS rows, count(*) FILTER (WHERE m.half) AS half,
+                   count(*) FILTER (WHERE m.own) AS own, count(*) FILTER (WHERE m.own AND m.half) AS own_half
               FROM pg_temp.sample_smaller m GROUP BY m.key) AS b ON b.key = a.key;
     CREATE TEMPORARY TABLE sample_candidates (x bigint, y bigint) ON COMMIT DROP;
-    began := clock_timestamp();
-    INSERT INTO pg_temp.sample_candidates
-    SELECT DISTINCT least(a.chunk_id, b.chunk_id), greatest(a.chunk_id, b.chunk_id)
-      FROM pg_temp.sample_larger a JOIN pg_temp.sample_smaller b ON a.key = b.key
-     WHERE b.n <= a.most_n AND a.n <= b.most_n AND (b.n < a.n OR b.chunk_id < a.chunk_id)
-       AND (a.sketch <~> b.sketch) <= a.far + b.far;
-    GET DIAGNOSTICS candidates = ROW_COUNT;
+    FOREACH halved IN ARRAY ARRAY[true, false] LOOP
+        began := clock_timestamp();
+        INSERT INTO pg_temp.sample_candidates
+        SELECT DISTINCT least(a.chunk_id, b.chunk_id), greatest(a.chunk_id, b.chunk_id)
+          FROM pg_temp.sample_larger a JOIN pg_temp.sample_smaller b ON a.key = b.key
+         WHERE b.n <= a.most_n AND a.n <= b.most_n AND (b.n < a.n OR b.chunk_id < a.chunk_id)
+           AND (a.sketch <~> b.sketch) <= a.far + b.far
+           AND (a.half AND b.half OR NOT halved);
+        GET DIAGNOSTICS candidates = ROW_COUNT;
+        IF halved THEN
+            half_join_s := extract(epoch FROM clock_timestamp() - began);
+            TRUNCATE pg_temp.sample_candidates;
+        END IF;
+    END LOOP;
     join_s := extract(epoch FROM clock_timestamp() - began);
     ANALYZE pg_temp.sample_candidates;
     -- with the indexes of candidate_pairs

@@ -45,6 +45,25 @@ def test_sets_of_an_older_revision_are_built_upon(empty_database_url: str) -> No
         assert not [problem.what for problem in violations(conn) if "pgembed pairs" in problem.remedy]
 
 
+def test_one_step_back_and_forth_keeps_pairs_and_sets(empty_database_url: str) -> None:
+    upgrade(empty_database_url)
+    with connect(empty_database_url) as conn:
+        add_token_sets(conn, look_alikes(100, seed=3))
+        find_pairs(conn)
+        functions = """SELECT oid::regprocedure::text, prosrc, proconfig, prosecdef FROM pg_proc
+                        WHERE pronamespace = 'pgembed'::regnamespace"""
+        after = set(map(str, conn.execute(functions).fetchall()))
+        downgrade(empty_database_url, "0012")
+        before = set(map(str, conn.execute(functions).fetchall()))
+        found = conn.execute("SELECT chunk_a, chunk_b FROM pgembed.jaccard_pairs(%s)", (_T,)).fetchall()
+        assert set(found) == stored(conn) == all_pairs(conn)
+        upgrade(empty_database_url)
+        assert set(map(str, conn.execute(functions).fetchall())) == after != before
+        add_token_sets(conn, look_alikes(10, seed=3), first=1)
+        assert find_pairs(conn).chunks == 10
+        assert stored(conn) == all_pairs(conn)
+
+
 def test_the_way_back_leaves_pairs_and_makes_its_sets_anew(empty_database_url: str) -> None:
     upgrade(empty_database_url)
     with connect(empty_database_url) as conn:
