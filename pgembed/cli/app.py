@@ -105,10 +105,11 @@ def _explain_database_error(error: Exception) -> None:
 def _explain_system_error(error: Exception) -> None:
     """Turn a file that cannot be used, and an argument that is no text, into a message that names it."""
     if isinstance(error, OSError) and error.filename is not None:
-        home = "" if os.environ.get("PGEMBED_HOME") is None else f"; PGEMBED_HOME is {os.environ['PGEMBED_HOME']}"
-        _fail(f"{error.strerror}: {os.fsdecode(error.filename)}{home}")
+        home = "" if os.environ.get("PGEMBED_HOME") is None else f" (it is {os.environ['PGEMBED_HOME']})"
+        remedy = f"Give a path that this user can use; PGEMBED_HOME{home} says where pgembed keeps its own files."
+        _fail(f"{error.strerror}: {os.fsdecode(error.filename)}\n  {remedy}")
     if isinstance(error, UnicodeEncodeError) and any("\ud800" <= c <= "\udfff" for c in str(error.object)):
-        _fail(f"An argument is not text in UTF-8: {error.object!r}")
+        _fail(f"An argument is not text in UTF-8: {error.object!r}\n  Write it in UTF-8.")
 
 
 def _explain_full_disk(error: BaseException) -> None:

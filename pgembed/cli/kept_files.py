@@ -12,7 +12,7 @@ from pgembed.db.sql import query
 from pgembed.encoders.artefact import load_manifest
 from pgembed.encoders.folder import folder_spec
 from pgembed.encoders.half_written import left_behind
-from pgembed.encoders.weights import fingerprint, locate
+from pgembed.encoders.weights import fingerprint_here
 from pgembed.errors import PgembedError
 
 Connection = psycopg.Connection[Any]
@@ -36,8 +36,7 @@ def _checkpoints(conn: Connection) -> Iterator[Problem]:
             yield Problem(f"The checkpoint of training run {run_id} is not on this machine: {folder}", remedy)
             continue
         try:
-            spec = folder_spec(folder)
-            found = fingerprint(spec, [locate(tower) for tower in spec.towers])
+            found = fingerprint_here(folder_spec(folder))
         except (PgembedError, OSError) as error:
             yield Problem(f"The checkpoint of training run {run_id} cannot be read: {error}", remedy)
             continue

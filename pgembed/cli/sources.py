@@ -39,7 +39,7 @@ def list_(dsn: DsnOption = None, as_json: JsonOption = False) -> None:
     from pgembed.db.sql import query
 
     with connection(dsn) as conn, conn.cursor(row_factory=dict_row) as cursor:
-        found = cursor.execute(query("describe_sources")).fetchall()
+        found = cursor.execute(query("status_sources")).fetchall()
     if as_json:
         print_json(found)
         return

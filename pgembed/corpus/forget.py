@@ -1,10 +1,12 @@
 """A source that is no longer wanted: its files, and the chunks that stand in no other, with their pairs and vectors."""
 
+from pathlib import Path
+
 import psycopg
 
 from pgembed.corpus.report import IngestReport
 from pgembed.corpus.slices import SliceWriter
-from pgembed.corpus.sources import only_one
+from pgembed.corpus.sources import known_paths, only_one
 from pgembed.db.sql import query
 from pgembed.errors import CorpusError
 from pgembed.progress import SILENT, Progress
@@ -26,7 +28,7 @@ def forget(conn: psycopg.Connection, name: str, progress: Progress = SILENT) -> 
     report = IngestReport(name, root, None)
     with only_one(conn, source_id, name, progress):
         writer = SliceWriter(conn, source_id, report)
-        paths = [row[0] for row in conn.execute(query("source_paths"), {"source_id": source_id})]
+        paths = sorted(known_paths(conn, Path(root)))
         with progress.task(f"forgetting {name}", len(paths), "files") as task:
             for first in range(0, len(paths), _SLICE):
                 part = paths[first : first + _SLICE]

@@ -120,6 +120,15 @@ def fingerprint(spec: EncoderSpec, folders: list[Path]) -> str:
     return digest.hexdigest()
 
 
+def fingerprint_here(spec: EncoderSpec) -> str:
+    """Return the fingerprint of `spec` with the weights that are on this machine.
+
+    Raises:
+        EncoderError: a tower's weights are not.
+    """
+    return fingerprint(spec, [locate(tower) for tower in spec.towers])
+
+
 def file_sha256(path: Path) -> str:
     """Return a file's sha256 as hexadecimal digits."""
     with path.open("rb") as file:

@@ -20,7 +20,7 @@ import torch
 from pgembed.encoders.folder import folder_spec
 from pgembed.encoders.registry import register_encoder
 from pgembed.encoders.spec import EncoderSpec
-from pgembed.encoders.weights import fingerprint, locate, make_ready
+from pgembed.encoders.weights import fingerprint, fingerprint_here, make_ready
 from pgembed.errors import TrainingError
 from pgembed.progress import SILENT, Progress
 from pgembed.training.board import require_tensorboard
@@ -130,7 +130,7 @@ def train(
             state, model = _carry_out(plan, spec, folders, reader, journal, among, progress)
             checkpoint = save_final(folder, model, {**identity, **code, "run": run_id, "steps": state.step})
             tuned = folder_spec(checkpoint)
-            encoder_id = register_encoder(conn, tuned, fingerprint(tuned, [locate(tower) for tower in tuned.towers]))
+            encoder_id = register_encoder(conn, tuned, fingerprint_here(tuned))
             result = _result(conn, plan, state, journal, checkpoint, time.monotonic() - started)
             finish_run(conn, result, encoder_id)
             remove_steps(folder)

@@ -15,7 +15,7 @@ from pgembed import __version__
 from pgembed.config import settings
 from pgembed.db.sql import query
 from pgembed.encoders.folder import folder_spec
-from pgembed.encoders.weights import fingerprint, locate
+from pgembed.encoders.weights import fingerprint_here
 from pgembed.errors import TrainingError
 from pgembed.training.data import DataSummary
 from pgembed.training.options import TrainingOptions
@@ -219,8 +219,7 @@ def finished_checkpoint(conn: psycopg.Connection, run_id: int | None = None) -> 
     folder = Path(row[1])
     if not folder.is_dir():
         raise TrainingError(f"The checkpoint of run {row[0]} is not here: {folder}", remedy="Train again.")
-    spec = folder_spec(folder)
-    if row[2] is not None and fingerprint(spec, [locate(tower) for tower in spec.towers]) != row[2]:
+    if row[2] is not None and fingerprint_here(folder_spec(folder)) != row[2]:
         raise TrainingError(
             f"The checkpoint of run {row[0]} is not what was trained: a file in {folder} has changed.",
             remedy="Bring it back from a copy, or train again.",

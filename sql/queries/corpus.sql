@@ -20,15 +20,6 @@ SELECT pg_advisory_unlock(hashtextextended('pgembed.source', %(source_id)s));
 -- name: list_sources
 SELECT id, name, root FROM pgembed.sources ORDER BY id;
 
--- name: describe_sources
-SELECT s.name, s.root, s.revision, s.ingested_at,
-       (SELECT count(*) FROM pgembed.source_files f WHERE f.source_id = s.id) AS files,
-       (SELECT count(DISTINCT l.chunk_id) FROM pgembed.chunk_locations l WHERE l.source_id = s.id) AS chunks
-  FROM pgembed.sources s ORDER BY s.name;
-
--- name: source_paths
-SELECT path FROM pgembed.source_files WHERE source_id = %(source_id)s ORDER BY path;
-
 -- name: delete_source
 DELETE FROM pgembed.sources WHERE id = %(source_id)s;
 

@@ -235,7 +235,7 @@ def test_a_folder_that_cannot_be_one_is_named(tmp_path: Path, monkeypatch: pytes
     outcome = pgembed("db", "start")
     assert outcome.code == 1
     assert outcome.stderr.startswith("Error: Not a directory: ")
-    assert f"PGEMBED_HOME is {tmp_path / 'file' / 'home'}" in outcome.stderr.replace("\n", "")
+    assert f"PGEMBED_HOME (it is {tmp_path / 'file' / 'home'})" in outcome.stderr.replace("\n", "")
 
 
 def test_an_argument_that_is_no_text_is_named(conn: psycopg.Connection, database_url: str) -> None:
