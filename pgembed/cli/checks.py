@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from pgembed.db.connection import Problem
+from pgembed.db.preflight import Problem
 
 # bytes that pgvector wants for the lists of an IVFFLAT build: 69 MB were seen at 50,000 rows
 _INDEX_BYTES_PER_ROW = 1400
@@ -54,8 +54,8 @@ def _engines() -> Iterator[Problem]:
 
 
 def _database(conn: Connection, *, strict: bool) -> Iterator[Problem]:
-    from pgembed.db.connection import preflight
     from pgembed.db.migrations import require_current
+    from pgembed.db.preflight import preflight
     from pgembed.errors import SchemaError
 
     yield from preflight(conn)

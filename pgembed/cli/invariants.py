@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from pgembed.db.connection import Problem
+from pgembed.db.preflight import Problem
 from pgembed.db.sql import query
 from pgembed.tokens import tokens
 

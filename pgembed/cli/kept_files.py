@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 
 from pgembed.config import settings
-from pgembed.db.connection import Problem
+from pgembed.db.preflight import Problem
 from pgembed.db.sql import query
 from pgembed.encoders.artefact import load_manifest
 from pgembed.encoders.folder import folder_spec

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from pgembed.db.connection import connect, preflight, resolve, sqlalchemy_engine
+from pgembed.db.connection import connect, resolve, sqlalchemy_engine
+from pgembed.db.preflight import preflight
 from pgembed.db.sql import query, resource_text, resources
 from pgembed.errors import DatabaseError, SchemaError
 

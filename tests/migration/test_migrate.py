@@ -11,9 +11,10 @@ from psycopg.conninfo import make_conninfo
 
 from pgembed.corpus.ingest import ingest
 from pgembed.db import migrations
-from pgembed.db.connection import connect, preflight
+from pgembed.db.connection import connect
 from pgembed.db.embedded import EmbeddedServer
 from pgembed.db.migrations import downgrade, offline_script, require_current, revisions, upgrade
+from pgembed.db.preflight import preflight
 from pgembed.db.snapshot import schema_text
 from pgembed.db.sql import resources
 from pgembed.errors import DatabaseError, SchemaError
