@@ -3,10 +3,19 @@
 from alembic import context
 from pgembed.db.migrations import SCHEMA
 
-# search_path holds pgembed's schema and pgvector's, so that functions can capture it (SET search_path FROM CURRENT)
-# wherever an administrator has put the extension.
+# CREATE SCHEMA IF NOT EXISTS asks for the right to create one even where there is one. The extension goes where the
+# role's search_path says, but not into the schema that `migrate --down base` drops. Then search_path holds pgembed's
+# schema and pgvector's, so that functions can capture it (SET search_path FROM CURRENT) wherever the extension stands.
 _PREPARE = """
-CREATE SCHEMA IF NOT EXISTS pgembed;
+DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'pgembed') THEN
+        CREATE SCHEMA pgembed;
+    END IF;
+END $$;
+SELECT set_config('search_path',
+                  coalesce((SELECT string_agg(quote_ident(s.name), ', ' ORDER BY s.place)
+                              FROM unnest(current_schemas(false)) WITH ORDINALITY AS s (name, place)
+                             WHERE s.name <> 'pgembed'), 'public'), true);
 CREATE EXTENSION IF NOT EXISTS vector;
 SELECT set_config('search_path',
                   format('pgembed, %I, pg_temp', (SELECT n.nspname FROM pg_extension e

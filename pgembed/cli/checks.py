@@ -19,6 +19,7 @@ Connection = psycopg.Connection[Any]
 def check_all(dsn: str | None, *, fix: bool = False, strict: bool = False) -> tuple[list[Problem], list[Problem]]:
     """Return the problems there are, and those that were there and are `fix`ed; `strict` looks for all there can be."""
     from pgembed.db.connection import connect
+    from pgembed.db.remedies import explain
     from pgembed.errors import DatabaseError
 
     problems = list(_engines())
@@ -28,12 +29,17 @@ def check_all(dsn: str | None, *, fix: bool = False, strict: bool = False) -> tu
         return [*problems, Problem(error.message, error.remedy or "")], []
     fixed: list[Problem] = []
     with conn:
-        for problem in _database(conn, strict=strict):
-            if fix and problem.fix is not None:
-                problem.fix(conn)
-                fixed.append(problem)
-            else:
-                problems.append(problem)
+        try:
+            for problem in _database(conn, strict=strict):
+                if fix and problem.fix is not None:
+                    problem.fix(conn)
+                    fixed.append(problem)
+                else:
+                    problems.append(problem)
+        except psycopg.Error as error:  # no right to read something, a connection that broke
+            if (explained := explain(error)) is None:
+                raise
+            problems.append(Problem(explained.message, explained.remedy or ""))
     return problems, fixed
 
 
@@ -58,13 +64,17 @@ def _database(conn: Connection, *, strict: bool) -> Iterator[Problem]:
     from pgembed.db.preflight import preflight
     from pgembed.errors import SchemaError
 
-    yield from preflight(conn)
+    lacking = preflight(conn)
+    yield from lacking
     try:
         require_current(conn)
     except SchemaError as error:
-        yield Problem(error.message, error.remedy or "")
+        if not lacking:  # else `pgembed migrate` waits for what was just said
+            yield Problem(error.message, error.remedy or "")
         return
     yield from _schema(conn)
+    yield from _search_paths(conn)
+    yield from _statistics(conn)
     yield from _contents(conn)
     yield from _active_model(conn)
     if strict:
@@ -82,16 +92,39 @@ def _schema(conn: Connection) -> Iterator[Problem]:
         yield Problem(f"The schema differs in {len(drift) - _MOST_DRIFT} more places.", "Compare with sql/schema.sql.")
 
 
+def _search_paths(conn: Connection) -> Iterator[Problem]:
+    """Roles for whom Alembic takes pgembed's tables for their application's, and would drop them."""
+    from pgembed.db.sql import query
+
+    for whose, path, undo in conn.execute(query("doctor_search_paths"), {}).fetchall():
+        yield Problem(
+            f"The schema pgembed is on the search_path of {whose} ({path}): the autogenerate of an application's "
+            "Alembic that connects so would drop pgembed's tables.",
+            f"{undo}, or hold them out in its env.py: docs/operating.md, An application's Alembic.",
+            warning=True,
+        )
+
+
+def _statistics(conn: Connection) -> Iterator[Problem]:
+    """Large tables whose plans are guesses; where autovacuum sees to it, that is a matter of a minute."""
+    from pgembed.db.sql import query
+
+    for name, autovacuum_comes in conn.execute(query("doctor_stale_statistics")).fetchall():
+        waits = "autovacuum has not come to it yet" if autovacuum_comes else "autovacuum is off for it"
+        yield Problem(
+            f"The table pgembed.{name} was never analysed: {waits}.",
+            f"ANALYZE pgembed.{name};",
+            partial(_analyze, name),
+            warning=autovacuum_comes,
+        )
+
+
 def _contents(conn: Connection) -> Iterator[Problem]:
     from pgembed.db.sql import query
 
     for (name,) in conn.execute(query("doctor_leftover_tables")).fetchall():
         yield Problem(
             f"The table pgembed.{name} belongs to no generation.", "pgembed generations prune", _drop_leftovers
-        )
-    for name, *_ in conn.execute(query("doctor_stale_statistics")).fetchall():
-        yield Problem(
-            f"The table pgembed.{name} was never analysed.", f"ANALYZE pgembed.{name};", partial(_analyze, name)
         )
     orphans = conn.execute(query("doctor_orphan_pairs")).fetchone()
     if orphans is not None and orphans[0]:

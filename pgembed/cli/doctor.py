@@ -25,6 +25,8 @@ def doctor(
 ) -> None:
     """Check the server, the schema, the engines and the active generation. Exit code 1 when something is wrong.
 
+    What a person should know of, and nothing fails for, is marked ! (--json: "warning") and leaves the exit code at 0.
+
     --fix analyses tables, drops tables of vectors that belong to no generation or to a failed one, and removes pairs
     of chunks that are gone. It never embeds, never changes which model answers, and stays in schema pgembed.
 
@@ -44,10 +46,14 @@ def doctor(
     from pgembed.cli.checks import check_all
 
     problems, fixed = check_all(dsn, fix=fix, strict=strict)
+    failing = [problem for problem in problems if not problem.warning]
     if as_json:
         print_json(
             {
-                "problems": [{"what": p.what, "remedy": p.remedy, "fixable": p.fix is not None} for p in problems],
+                "problems": [
+                    {"what": p.what, "remedy": p.remedy, "fixable": p.fix is not None, "warning": p.warning}
+                    for p in problems
+                ],
                 "fixed": [p.what for p in fixed],
             }
         )
@@ -55,10 +61,11 @@ def doctor(
         for problem in fixed:
             console.print(printable(f"✓ {problem.what}\n  done: {problem.remedy}"), markup=False)
         for problem in problems:
-            console.print(printable(f"✗ {problem.what}\n  {problem.remedy}"), markup=False)
+            mark = "!" if problem.warning else "✗"
+            console.print(printable(f"{mark} {problem.what}\n  {problem.remedy}"), markup=False)
         if not fix and any(problem.fix for problem in problems):
             console.print("Some of this can be done for you: pgembed doctor --fix")
-        if not problems:
-            console.print("Nothing is wrong." if not fixed else "Nothing else is wrong.")
-    if problems:
+        if not failing:
+            console.print("Nothing is wrong." if not (fixed or problems) else "Nothing else is wrong.")
+    if failing:
         raise typer.Exit(1)

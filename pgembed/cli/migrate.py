@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pgembed.cli.common import DsnOption, JsonOption, console, print_json
+from pgembed.cli.common import DsnOption, JsonOption, console, print_json, printable
 
 
 def register(app: typer.Typer) -> None:
@@ -43,9 +43,13 @@ def migrate(
         typer.echo(migrations.offline_script(to))
         return
     done = migrations.upgrade(dsn, to) if down is None else migrations.downgrade(dsn, down)
+    left = migrations.left_behind(dsn) if down == "base" else None
     if as_json:
-        print_json({"direction": "up" if down is None else "down", "revisions": done})
+        document: dict[str, object] = {"direction": "up" if down is None else "down", "revisions": done}
+        print_json(document if left is None else {**document, "left": left})
     elif done:
         console.print(f"{'Applied' if down is None else 'Undone'}: {', '.join(done)}", markup=False)
+        for what in left or ():
+            console.print(printable(f"Left in place: {what}"), markup=False)
     else:
         console.print("The schema is as wanted already; nothing was done.")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 
+from pgembed.db import objects
 from pgembed.db.sql import query
 
 MINIMUM_SERVER = (15, "NULLS NOT DISTINCT")
@@ -20,13 +21,24 @@ class Problem:
     remedy: str
     fix: Callable[[psycopg.Connection], object] | None = field(default=None, compare=False)
     """Does what the remedy says, where that is safe at any time."""
+    warning: bool = False
+    """Nothing fails for it now: a person should know of it, and `doctor` ends with 0 all the same."""
 
 
 def preflight(connection: psycopg.Connection) -> list[Problem]:
     """Return what stands in the way of pgembed's schema on this server; empty when nothing does."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":  # none of the rest is worth doing in this database
+        return [
+            Problem(
+                f"The database's encoding is {encoding}: pgembed needs UTF8, since code is kept as it is written.",
+                "Make another database for it, since an encoding cannot be changed: "
+                "CREATE DATABASE … ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0;",
+            )
+        ]
     row = connection.execute(query("preflight")).fetchone()
     assert row is not None  # noqa: S101 - an aggregate-free SELECT without FROM gives one row
-    server_version, installed, available, can_create_extension, can_create_schema, has_schema, is_replica = row
+    server_version, installed, available, can_create_extension, has_place_for_extension, is_replica = row
     problems = []
     major = server_version // 10000
     if major < MINIMUM_SERVER[0]:
@@ -61,11 +73,49 @@ def preflight(connection: psycopg.Connection) -> list[Problem]:
                 "As a superuser, or as the administrator of a managed server: CREATE EXTENSION vector;",
             )
         )
-    if not has_schema and not can_create_schema:
+    elif not installed and not has_place_for_extension:
         problems.append(
             Problem(
-                "This role may not create the schema pgembed.",
-                "As the database's owner: GRANT CREATE ON DATABASE … TO …, or CREATE SCHEMA pgembed AUTHORIZATION …;",
+                "The extension vector is not in this database, and no schema on the search_path could hold it.",
+                "CREATE EXTENSION vector SCHEMA …; or make the schema public: CREATE SCHEMA public;",
             )
         )
-    return problems
+    return problems + _schema(connection)
+
+
+def _schema(connection: psycopg.Connection) -> list[Problem]:
+    """Return what stands against schema pgembed itself: it cannot be made or used, or it is another's."""
+    row = connection.execute(query("preflight_schema")).fetchone()
+    assert row is not None  # noqa: S101 - as above
+    role, database, can_create_schema, owner, may_use, has_version_table, has_chunks = row
+    if owner is None:
+        if can_create_schema:
+            return []
+        return [
+            Problem(
+                "This role may not create the schema pgembed.",
+                f"As the database's owner: GRANT CREATE ON DATABASE {database} TO {role}; "
+                f"or CREATE SCHEMA pgembed AUTHORIZATION {role};",
+            )
+        ]
+    if has_version_table and has_chunks:
+        return []
+    standing = [one for one in objects.standing(connection) if not one.is_pgvector]
+    if may_use and objects.current_revision(connection) is None:  # what a migration that was undone leaves for a moment
+        standing = [one for one in standing if one.name != "pgembed.alembic_version"]
+    if standing:
+        return [
+            Problem(
+                f"The schema pgembed holds what is not pgembed's: {objects.listed(standing)}.",
+                "Give it another name (ALTER SCHEMA pgembed RENAME TO …), move what stands there to another schema, or "
+                "use another database.",
+            )
+        ]
+    if not may_use:
+        return [
+            Problem(
+                f"The schema pgembed is {owner}'s, and this role may not create anything in it.",
+                f"As {owner}: GRANT USAGE, CREATE ON SCHEMA pgembed TO {role};",
+            )
+        ]
+    return []

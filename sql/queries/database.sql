@@ -10,13 +10,21 @@ SELECT current_setting('server_version_num')::integer,
                 WHERE v.name = 'vector'
                   AND (NOT v.superuser OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
                        OR (v.trusted AND has_database_privilege(current_database(), 'CREATE')))),
-       has_database_privilege(current_database(), 'CREATE'),
-       -- where it has been made by another role, nothing is left to create
+       -- it goes into the first schema of the search_path but pgembed, else into public: see alembic/env.py
        EXISTS (SELECT FROM pg_namespace n
-                WHERE n.nspname = 'pgembed'
-                  AND (has_schema_privilege(n.oid, 'CREATE')
-                       OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = 'alembic_version'))),
+                WHERE n.nspname <> 'pgembed' AND (n.nspname = ANY (current_schemas(false)) OR n.nspname = 'public')),
        pg_is_in_recovery();
+
+-- name: preflight_schema
+-- Who may do what with schema pgembed, and whether it is one that pgembed made: an application may keep a version table of
+-- its own there, and its revisions may have the same numbers. From the catalogue, since the schema may be closed to this role.
+SELECT quote_ident(current_user), quote_ident(current_database()),
+       has_database_privilege(current_database(), 'CREATE'),
+       quote_ident(pg_get_userbyid(n.nspowner)),
+       has_schema_privilege(n.oid, 'USAGE') AND has_schema_privilege(n.oid, 'CREATE'),
+       EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = 'alembic_version'),
+       EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = 'code_chunks')
+  FROM (SELECT) AS one LEFT JOIN pg_namespace n ON n.nspname = 'pgembed';
 
 -- name: schema_revision
 -- The revision that the schema stands at; the table is there only after the first migration.

@@ -267,13 +267,60 @@ SELECT g.id, g.onnx_path, g.onnx_sha256
 SELECT pg_size_bytes(current_setting('maintenance_work_mem')), (SELECT count(*) FROM pgembed.code_chunks);
 
 -- name: doctor_stale_statistics
--- Tables that hold rows and were never analysed, by hand or by autovacuum: plans on them are guesses. The queue of pairs is
--- read whole, and holds none between two runs.
-SELECT relname
-  FROM pg_stat_user_tables
- WHERE schemaname = 'pgembed' AND relname <> 'pair_queue' AND n_live_tup > 1000
-   AND last_analyze IS NULL AND last_autoanalyze IS NULL
- ORDER BY relname;
+-- Tables that hold rows and have no statistics, be it from ANALYZE, autovacuum or a dump: plans on them are guesses; and
+-- whether autovacuum will see to it. The queue of pairs is read whole, and holds none between two runs.
+SELECT c.relname,
+       current_setting('autovacuum')::boolean AND current_setting('track_counts')::boolean
+       AND NOT EXISTS (SELECT FROM pg_options_to_table(c.reloptions) o
+                        WHERE o.option_name = 'autovacuum_enabled' AND NOT o.option_value::boolean)
+  FROM pg_class c
+  LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid
+ WHERE c.relnamespace = 'pgembed'::regnamespace AND c.relkind = 'r' AND c.relname <> 'pair_queue'
+   AND greatest(c.reltuples, s.n_live_tup) > 1000
+   AND has_table_privilege(c.oid, 'SELECT')  -- pg_stats shows the statistics of what one may read
+   AND NOT EXISTS (SELECT FROM pg_stats p WHERE p.schemaname = 'pgembed' AND p.tablename = c.relname)
+ ORDER BY c.relname;
+
+-- name: doctor_search_paths
+-- Who has schema pgembed on the search_path: by a setting of the role, the database or both; and a role of the same name,
+-- by the default "$user", where tables of others stand in the database. Whom the schema is closed to does not see it.
+WITH settings AS (
+    SELECT s.setdatabase, s.setrole, substring(one.setting FROM '^search_path=(.*)$') AS path
+      FROM pg_db_role_setting s CROSS JOIN LATERAL unnest(s.setconfig) AS one (setting)
+     WHERE one.setting LIKE 'search_path=%%'
+       AND s.setdatabase IN (0, (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))
+), others AS (
+    SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                    WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+                      AND n.nspname NOT IN ('pgembed', 'pgembed_tune', 'pg_catalog', 'information_schema', 'pg_toast')
+                      AND NOT EXISTS (SELECT FROM pg_depend m
+                                       WHERE m.classid = 'pg_class'::regclass AND m.objid = c.oid AND m.deptype = 'e')) AS there
+), set_for AS (
+    SELECT s.setdatabase, r.oid AS role, r.rolname::text AS role_name, s.path
+      FROM settings s LEFT JOIN pg_roles r ON r.oid = s.setrole
+     WHERE s.setrole = 0 OR r.rolcanlogin AND has_schema_privilege(r.oid, 'pgembed', 'USAGE')
+)
+SELECT whose, path, undo
+  FROM (SELECT CASE WHEN role IS NULL THEN 'every role of this database' ELSE 'role ' || role_name END
+               || CASE WHEN role IS NOT NULL AND setdatabase <> 0 THEN ' in this database' ELSE '' END AS whose,
+               path,
+               CASE WHEN role IS NULL THEN format('ALTER DATABASE %%I', current_database())
+                    ELSE format('ALTER ROLE %%I', role_name)
+                         || CASE WHEN setdatabase <> 0 THEN format(' IN DATABASE %%I', current_database()) ELSE '' END
+               END || ' RESET search_path' AS undo
+          FROM set_for
+         WHERE 'pgembed' = ANY (regexp_split_to_array(replace(path, '"', ''), '\s*,\s*'))
+        UNION ALL
+        SELECT 'role pgembed', coalesce(found.path, '"$user", public'),
+               format('ALTER ROLE pgembed IN DATABASE %%I SET search_path = public', current_database())
+          FROM pg_roles r
+          LEFT JOIN LATERAL (SELECT s.path FROM settings s
+                              WHERE s.setrole IN (0, r.oid)
+                              ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1) found ON true
+         WHERE r.rolname = 'pgembed' AND r.rolcanlogin AND (SELECT there FROM others)
+           AND has_schema_privilege(r.oid, 'pgembed', 'USAGE')
+           AND (found.path IS NULL OR found.path LIKE '%%$user%%')) AS found
+ ORDER BY whose;
 
 -- name: drift_functions
 SELECT p.proname::text, CASE WHEN p.prosqlbody IS NULL THEN p.prosrc END

@@ -20,13 +20,17 @@ def problems(dsn: str) -> dict[str, str]:
     assert outcome.stderr == ""
     told = json.loads(outcome.stdout)["problems"]
     found = {problem["what"]: problem["remedy"] for problem in told}
-    assert outcome.code == (1 if found else 0)
+    failing = [problem for problem in told if not problem["warning"]]
+    assert outcome.code == (1 if failing else 0)
     assert all(remedy.strip() for remedy in found.values())
     said = pgembed("doctor", "--dsn", dsn)
     assert said.code == outcome.code
     if found:
         hint = "Some of this can be done for you: pgembed doctor --fix\n" if any(p["fixable"] for p in told) else ""
-        assert said.stdout == "".join(f"✗ {what}\n  {remedy}\n" for what, remedy in found.items()) + hint
+        end = "" if failing else "Nothing else is wrong.\n"
+        marks = {problem["what"]: "!" if problem["warning"] else "✗" for problem in told}
+        listed = "".join(f"{marks[what]} {what}\n  {remedy}\n" for what, remedy in found.items())
+        assert said.stdout == listed + hint + end
     else:
         assert said.stdout == "Nothing is wrong.\n"
     return found
@@ -170,9 +174,22 @@ def test_a_large_table_that_was_never_analysed(conn: psycopg.Connection, databas
     conn.execute("INSERT INTO pgembed.tokens (token) SELECT n::text FROM generate_series(1, 1500) n")
     conn.execute("SELECT pg_stat_force_next_flush()")
     what, remedy = only(problems(database_url))
-    assert what == "The table pgembed.tokens was never analysed."
+    assert what == "The table pgembed.tokens was never analysed: autovacuum is off for it."
     conn.execute(remedy.encode())
     conn.execute("SELECT pg_stat_force_next_flush()")
+    assert problems(database_url) == {}
+
+
+def test_what_autovacuum_will_see_to_is_told_and_fails_nothing(conn: psycopg.Connection, database_url: str) -> None:
+    conn.execute("INSERT INTO pgembed.tokens (token) SELECT n::text FROM generate_series(1, 1500) n")
+    conn.execute("SELECT pg_stat_force_next_flush()")
+    with conn.transaction():
+        conn.execute("LOCK TABLE pgembed.tokens IN SHARE UPDATE EXCLUSIVE MODE")  # autovacuum does not come meanwhile
+        what, remedy = only(problems(database_url))
+        outcome = pgembed("doctor", "--json", "--dsn", database_url)
+    assert what == "The table pgembed.tokens was never analysed: autovacuum has not come to it yet."
+    assert (outcome.code, [p["warning"] for p in json.loads(outcome.stdout)["problems"]]) == (0, [True])
+    conn.execute(remedy.encode())
     assert problems(database_url) == {}
 
 

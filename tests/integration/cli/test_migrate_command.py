@@ -30,14 +30,15 @@ def test_up_and_down_for_a_script(empty_database_url: str) -> None:
     assert migrate() == {"direction": "up", "revisions": []}
     assert migrate("--down", first) == {"direction": "down", "revisions": later[::-1]}
     assert revision(empty_database_url) == first
-    assert migrate("--down", "base") == {"direction": "down", "revisions": [first]}
+    left = {"left": ["the extension vector"]}
+    assert migrate("--down", "base") == {"direction": "down", "revisions": [first], **left}
     assert revision(empty_database_url) is None
-    assert migrate("--down", "base") == {"direction": "down", "revisions": []}
+    assert migrate("--down", "base") == {"direction": "down", "revisions": [], **left}
 
 
 def test_down_for_a_person(database_url: str) -> None:
     outcome = pgembed("migrate", "--down", "base", "--dsn", database_url)
-    assert outcome.stdout == f"Undone: {', '.join(reversed(revisions()))}\n"
+    assert outcome.stdout == (f"Undone: {', '.join(reversed(revisions()))}\nLeft in place: the extension vector\n")
     with psycopg.connect(database_url) as connection:
         assert connection.execute("SELECT to_regnamespace('pgembed')").fetchone() == (None,)
 
