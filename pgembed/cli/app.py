@@ -3,13 +3,13 @@
 import errno
 import importlib
 import importlib.util
-import io
 import os
 import sys
 from typing import Annotated, NoReturn
 
 import typer
 
+from pgembed.cli import standard_streams
 from pgembed.cli.common import errors, printable
 from pgembed.errors import PgembedError
 
@@ -68,10 +68,24 @@ for _name in _COMMANDS:
         importlib.import_module(f"pgembed.cli.{_name}").register(app)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command line."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # where the locale knows no ✗, it is escaped and does not end the run
-        sys.stdout.reconfigure(errors="backslashreplace")
+    standard_streams.guard()
+    code: int | str | None = 0
+    try:
+        try:
+            _run()
+        except SystemExit as end:
+            code = end.code
+        sys.stdout.flush()  # what cannot be written is to be told here, and not when the interpreter shuts down
+    except standard_streams.OutputLost as lost:
+        standard_streams.discard()
+        if not lost.reader_left:
+            _fail(f"Standard output could not be written: {lost.reason.strerror}")
+    sys.exit(code)
+
+
+def _run() -> None:
     try:
         app()
     except PgembedError as error:

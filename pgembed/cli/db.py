@@ -135,4 +135,5 @@ def psql(
         done = subprocess.run(arguments, env=environment, check=False)
     finally:
         signal.signal(signal.SIGINT, before)
-    raise typer.Exit(done.returncode)
+    # whoever reads its output has seen enough, as with every other command
+    raise typer.Exit(0 if done.returncode == -signal.SIGPIPE else done.returncode)
