@@ -12,6 +12,8 @@ from pathlib import Path
 
 import platformdirs
 
+from pgembed.errors import ConfigurationError
+
 _TORCHRUN = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
 
 
@@ -39,20 +41,36 @@ class Settings:
 
 
 def _default_home() -> Path:
-    # As root the embedded server runs as a system user of its own, which must be able to reach its data: it
-    # opens every parent folder to all users. Under /var/lib nothing has to be opened that is not open already.
+    # As root the embedded server runs as a system user of its own, which must be able to pass every folder above its
+    # data. It can pass /var/lib; root's home folder it cannot.
     if sys.platform != "win32" and os.geteuid() == 0:
         return Path("/var/lib/pgembed")
     return Path(platformdirs.user_data_dir("pgembed", appauthor=False))
 
 
+def _home() -> Path:
+    given = os.environ.get("PGEMBED_HOME")
+    try:
+        home = Path(given).expanduser().absolute() if given else _default_home()
+    except RuntimeError as error:  # ~user/… of a user that there is not
+        raise ConfigurationError(
+            f"PGEMBED_HOME={given} names no folder: {error}", remedy="Write the whole path."
+        ) from error
+    if not home.is_absolute():  # where neither HOME nor the user database has a home folder, ~ stays as it is
+        raise ConfigurationError(
+            f"This user ({os.geteuid()}) has no home folder, so there is no place for pgembed's own files.",
+            remedy="Set PGEMBED_HOME to a folder that this user can write to.",
+        )
+    return home
+
+
 def settings() -> Settings:
-    """Read the environment as it is now."""
-    home = os.environ.get("PGEMBED_HOME")
-    return Settings(
-        home=Path(home).expanduser().absolute() if home else _default_home(),
-        dsn=os.environ.get("PGEMBED_DSN") or None,
-    )
+    """Read the environment as it is now.
+
+    Raises:
+        ConfigurationError: there is no folder for pgembed's own files.
+    """
+    return Settings(home=_home(), dsn=os.environ.get("PGEMBED_DSN") or None)
 
 
 @dataclass(frozen=True)

