@@ -51,15 +51,15 @@ def _default_home() -> Path:
 def _home() -> Path:
     given = os.environ.get("PGEMBED_HOME")
     try:
-        home = Path(given).expanduser().absolute() if given else _default_home()
-    except RuntimeError as error:  # ~user/… of a user that there is not
+        if given:
+            return Path(given).expanduser().absolute()
+        home, why = _default_home(), "this user has no home folder"
+    except RuntimeError as error:
+        home, why = Path(), str(error)
+    if not home.is_absolute():  # older releases of platformdirs leave a ~ that stands for nothing
         raise ConfigurationError(
-            f"PGEMBED_HOME={given} names no folder: {error}", remedy="Write the whole path."
-        ) from error
-    if not home.is_absolute():  # where neither HOME nor the user database has a home folder, ~ stays as it is
-        raise ConfigurationError(
-            f"This user ({os.geteuid()}) has no home folder, so there is no place for pgembed's own files.",
-            remedy="Set PGEMBED_HOME to a folder that this user can write to.",
+            f"There is no folder for pgembed's own files: {why}.",
+            remedy="Set PGEMBED_HOME to the whole path of a folder that this user can write to.",
         )
     return home
 

@@ -98,7 +98,7 @@ class Account:
         folders = {*path.absolute().parents, *path.resolve().parents}
         for folder in sorted(folders, key=lambda each: len(each.parts)):
             try:
-                if not self._may(folder, stat.S_IXUSR):
+                if folder.is_dir() and not self._may(folder, stat.S_IXUSR):
                     return folder
             except FileNotFoundError:
                 continue

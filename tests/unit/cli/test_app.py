@@ -18,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner
 
 from pgembed import __version__
+from pgembed.cli import app as module
 from pgembed.cli.app import app
 from pgembed.db.migrations import _LOCK_KEY, revisions, upgrade
 
@@ -228,14 +229,20 @@ def test_a_statement_timeout_is_named(held_migrations: psycopg.Connection, datab
     assert "Raise statement_timeout" in outcome.stderr
 
 
-def test_a_folder_that_cannot_be_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = typer.Typer(pretty_exceptions_enable=False)
+
+    @broken.command()
+    def command() -> None:
+        (tmp_path / "file" / "below").mkdir()
+
     (tmp_path / "file").write_text("")
-    monkeypatch.delenv("PGEMBED_DSN", raising=False)
-    monkeypatch.setenv("PGEMBED_HOME", str(tmp_path / "file" / "home"))
-    outcome = pgembed("db", "start")
+    monkeypatch.setattr(module, "app", broken)
+    monkeypatch.setenv("PGEMBED_HOME", "/somewhere")
+    outcome = pgembed()
     assert outcome.code == 1
-    assert outcome.stderr.startswith("Error: Not a directory: ")
-    assert f"PGEMBED_HOME (it is {tmp_path / 'file' / 'home'})" in outcome.stderr.replace("\n", "")
+    assert outcome.stderr.startswith(f"Error: Not a directory: {tmp_path / 'file' / 'below'}")
+    assert "PGEMBED_HOME (it is /somewhere)" in outcome.stderr
 
 
 def test_an_argument_that_is_no_text_is_named(conn: psycopg.Connection, database_url: str) -> None:
