@@ -1,6 +1,6 @@
 """`python -m pgembed` is the command `pgembed`."""
 
-from pgembed.cli.app import main
+from pgembed_code.entry import main
 
 if __name__ == "__main__":
     main()

@@ -18,6 +18,8 @@
 Only `cli` turns these into exit codes.
 """
 
+from pgembed_code.installation import install_line
+
 
 class PgembedError(Exception):
     """Something pgembed cannot do. Takes its message from the caller, else from the subclass's docstring."""
@@ -36,12 +38,12 @@ class ConfigurationError(PgembedError):
 
 
 class MissingExtra(ConfigurationError):
-    """An optional dependency is not installed."""
+    """An optional dependency is not installed; `otherwise` is what helps as well."""
 
-    def __init__(self, extra: str, needed_for: str, cause: str) -> None:
+    def __init__(self, extra: str, needed_for: str, cause: str, *, otherwise: str = "") -> None:
         super().__init__(
             f"{needed_for} needs the extra '{extra}' ({cause}).",
-            remedy=f"Install it: pip install 'pgembed-code[{extra}]'",
+            remedy=f"{otherwise}Install it: {install_line(extra)}",
         )
 
 

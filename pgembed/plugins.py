@@ -12,6 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from pgembed.errors import PluginError
+from pgembed_code.installation import pip
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Plugin:
         return PluginError(
             f"The entry {self.name!r} ({self.value}) of {self.group}, registered by the distribution "
             f"{self.origin}, cannot be used: {reason}",
-            remedy=f"Repair or upgrade it, or take it away: pip uninstall {self.distribution}",
+            remedy=f"Repair or upgrade it, or take it away: {pip('uninstall')} {self.distribution}",
         )
 
 
@@ -72,5 +73,5 @@ def collision(what: str, first: str, second: str, *, second_distribution: str) -
     """Return the error for two that want one thing; `first` and `second` say who, distribution included."""
     return PluginError(
         f"{what} is claimed twice: by {first} and by {second}.",
-        remedy=f"Keep one of them: pip uninstall {second_distribution}, or ask its author for another name.",
+        remedy=f"Keep one of them: {pip('uninstall')} {second_distribution}, or ask its author for another name.",
     )

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 
 from pgembed.db.preflight import Problem
+from pgembed_code.installation import install_line, pip
 
 # bytes that pgvector wants for the lists of an IVFFLAT build: 69 MB were seen at 50,000 rows
 _INDEX_BYTES_PER_ROW = 1400
@@ -50,25 +51,26 @@ def _engines() -> Iterator[Problem]:
     if plain and gpu:
         yield Problem(
             "onnxruntime and onnxruntime-gpu are both installed; they overwrite each other's files.",
-            "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install one of them again.",
+            f"{pip('uninstall')} -y onnxruntime onnxruntime-gpu, then install one of them: {install_line('onnx')}, "
+            "or onnx-gpu in its place",
         )
     if not plain and not gpu:
         yield Problem(
             "ONNX Runtime is not installed: reindex and search need it.",
-            "pip install 'pgembed-code[onnx]' (or 'pgembed-code[onnx-gpu]' where CUDA is).",
+            f"{install_line('onnx')} (or onnx-gpu in its place where CUDA is)",
         )
 
 
 def _database(conn: Connection, *, strict: bool) -> Iterator[Problem]:
     from pgembed.db.migrations import require_current
     from pgembed.db.preflight import preflight
-    from pgembed.errors import SchemaError
+    from pgembed.errors import DatabaseError
 
     lacking = preflight(conn)
     yield from lacking
     try:
         require_current(conn)
-    except SchemaError as error:
+    except DatabaseError as error:
         if not lacking:  # else `pgembed migrate` waits for what was just said
             yield Problem(error.message, error.remedy or "")
         return

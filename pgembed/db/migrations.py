@@ -18,6 +18,7 @@ from pgembed.db.objects import current_revision
 from pgembed.db.preflight import preflight
 from pgembed.db.sql import query, resource_text, resources
 from pgembed.errors import DatabaseError, SchemaError
+from pgembed_code.installation import upgrade_advice
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -160,7 +161,7 @@ def _unknown(current: str) -> SchemaError:
         )
     return SchemaError(
         f"The database is at revision {current}, which is newer than this package knows (up to {revisions()[-1]}).",
-        remedy="Install the newer pgembed-code: pip install --upgrade pgembed-code",
+        remedy=upgrade_advice(),
     )
 
 

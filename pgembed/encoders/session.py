@@ -7,6 +7,7 @@ from typing import Any
 
 from pgembed.encoders.cuda_libraries import missing_libraries
 from pgembed.errors import EncoderError, MissingExtra
+from pgembed_code.installation import install_line, pip
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -29,7 +30,7 @@ def require_provider(provider: str) -> str:
     if wanted not in import_onnxruntime().get_available_providers():
         raise EncoderError(
             f"This ONNX Runtime is built without {wanted}.",
-            remedy="pip uninstall -y onnxruntime, then pip install 'pgembed-code[onnx-gpu]'.",
+            remedy=f"{pip('uninstall')} -y onnxruntime, then {install_line('onnx-gpu')}",
         )
     return wanted
 
@@ -62,7 +63,7 @@ def open_session(graph: Path, *, provider: str, threads: int) -> Any:
         why = f" Missing: {', '.join(missing)}." if missing else ""
         raise EncoderError(
             f"{wanted} was asked for, and ONNX Runtime would run on {running}.{why}",
-            remedy="Install the GPU build with CUDA 13 and cuDNN 9 (pip install 'pgembed-code[onnx-gpu]'; libcuda.so.1 "
+            remedy=f"Install the GPU build with CUDA 13 and cuDNN 9 ({install_line('onnx-gpu')}; libcuda.so.1 "
             "is the driver's), or ask for --provider cpu.",
         )
     return session
@@ -87,8 +88,8 @@ def import_onnxruntime() -> Any:
         raise EncoderError(
             "onnxruntime and onnxruntime-gpu are both installed; they overwrite each other's files, "
             "and which of them runs is chance.",
-            remedy="pip uninstall -y onnxruntime onnxruntime-gpu, then install one: "
-            "pip install 'pgembed-code[onnx]' or 'pgembed-code[onnx-gpu]'",
+            remedy=f"{pip('uninstall')} -y onnxruntime onnxruntime-gpu, then install one: {install_line('onnx')}, or "
+            "onnx-gpu in its place",
         )
     try:
         import onnxruntime

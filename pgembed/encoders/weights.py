@@ -49,7 +49,7 @@ def locate(tower: TowerSpec, *, download: bool = False) -> Path:
 
     Raises:
         EncoderError: it is not there, or lacks one of them.
-        MissingExtra: the Python package that carries it is not installed.
+        MissingExtra: the Python package that carries it is one of an extra's, and not installed.
     """
     scheme, _, place = tower.weights.partition(":")
     if scheme == "package":
@@ -140,7 +140,10 @@ def _package_folder(place: str) -> Path:
     # found without importing it: the import may pull in gigabytes
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
-        raise MissingExtra(
-            _EXTRAS.get(package, package), f"The encoder in the package {package}", "it is not installed"
+        if package in _EXTRAS:
+            raise MissingExtra(_EXTRAS[package], f"The encoder in the package {package}", "it is not installed")
+        raise EncoderError(
+            f"There is no Python package {package}, whose files hold the encoder.",
+            remedy="Install the distribution that brings it.",
         )
     return Path(found.origin).parent / inside

@@ -12,6 +12,7 @@ from fixtures_cli import pgembed
 from psycopg.conninfo import make_conninfo
 
 from pgembed.db.migrations import revisions
+from pgembed_code.installation import upgrade_advice
 
 
 def problems(dsn: str) -> dict[str, str]:
@@ -94,7 +95,7 @@ def test_a_newer_schema(conn: psycopg.Connection, database_url: str) -> None:
     what, remedy = only(problems(database_url))
     assert "9999" in what
     assert revisions()[-1] in what
-    assert "pip install --upgrade" in remedy
+    assert upgrade_advice() in remedy
 
 
 @pytest.fixture

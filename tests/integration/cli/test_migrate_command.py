@@ -7,6 +7,7 @@ import pytest
 from fixtures_cli import pgembed
 
 from pgembed.db.migrations import offline_script, revisions
+from pgembed_code.installation import upgrade_advice
 
 
 def revision(dsn: str) -> str | None:
@@ -62,7 +63,7 @@ def test_a_newer_database_is_refused_with_both_revisions(
     assert (outcome.code, outcome.stdout) == (1, "")
     assert "9999" in outcome.stderr
     assert revisions()[-1] in outcome.stderr
-    assert "pip install --upgrade pgembed-code" in outcome.stderr
+    assert upgrade_advice() in outcome.stderr
     assert revision(database_url) == "9999"
 
 

