@@ -5,7 +5,10 @@
 -- pgembed_writer  reads, and does what changes rows: ingest, pairs, triplets, train, eval, a person's marks and settings.
 -- owner           whoever ran `pgembed migrate`: migrate, reindex, generations (they make and drop tables and indexes).
 --
--- Making the roles needs CREATEROLE; where an administrator has made them, the rest needs the owner alone.
+-- Making the roles needs CREATEROLE. Without it an administrator makes them, and lets the owner pass them on:
+--   CREATE ROLE pgembed_reader NOLOGIN; CREATE ROLE pgembed_writer NOLOGIN;
+--   GRANT pgembed_reader, pgembed_writer TO owner WITH ADMIN OPTION;
+-- The rest needs the owner alone.
 
 DO $$
 DECLARE
@@ -18,13 +21,30 @@ BEGIN
     END LOOP;
 END $$;
 
--- What an earlier version granted and this one does not.
-REVOKE ALL ON ALL TABLES IN SCHEMA pgembed FROM pgembed_reader, pgembed_writer;
-REVOKE ALL ON ALL SEQUENCES IN SCHEMA pgembed FROM pgembed_reader, pgembed_writer;
 REVOKE ALL ON SCHEMA pgembed FROM pgembed_reader, pgembed_writer;
-
 GRANT USAGE ON SCHEMA pgembed TO pgembed_reader, pgembed_writer;
-GRANT SELECT ON ALL TABLES IN SCHEMA pgembed TO pgembed_reader, pgembed_writer;
+
+-- Takes back what an earlier version granted and this one does not. Tables in the schema that are another role's stay as
+-- they are: that role says who reads them.
+DO $$
+DECLARE
+    relation regclass;
+    kind     "char";
+BEGIN
+    FOR relation, kind IN
+        SELECT c.oid, c.relkind FROM pg_class c
+         WHERE c.relnamespace = 'pgembed'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+           AND pg_has_role(c.relowner, 'USAGE')
+    LOOP
+        IF kind = 'S' THEN
+            EXECUTE format('REVOKE ALL ON SEQUENCE %s FROM pgembed_reader, pgembed_writer', relation);
+            EXECUTE format('GRANT USAGE ON SEQUENCE %s TO pgembed_writer', relation);
+        ELSE
+            EXECUTE format('REVOKE ALL ON %s FROM pgembed_reader, pgembed_writer', relation);
+            EXECUTE format('GRANT SELECT ON %s TO pgembed_reader, pgembed_writer', relation);
+        END IF;
+    END LOOP;
+END $$;
 -- the tables of generations that are made later
 ALTER DEFAULT PRIVILEGES IN SCHEMA pgembed GRANT SELECT ON TABLES TO pgembed_reader, pgembed_writer;
 
@@ -46,7 +66,6 @@ GRANT UPDATE ON pgembed.mining_settings, pgembed.search_settings TO pgembed_writ
 -- train and eval
 GRANT INSERT, UPDATE, DELETE ON pgembed.encoders, pgembed.training_runs, pgembed.training_metrics,
                                 pgembed.training_evaluations, pgembed.evaluations TO pgembed_writer;
-GRANT USAGE ON ALL SEQUENCES IN SCHEMA pgembed TO pgembed_writer;
 -- ANALYZE after large changes; before version 17 only an owner may, and autovacuum does it later
 DO $$
 BEGIN

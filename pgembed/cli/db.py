@@ -1,14 +1,17 @@
 """`pgembed db`: the embedded server."""
 
 import os
+import shutil
 import signal
 import subprocess
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pgembed.cli.common import DsnOption, JsonOption, console, print_json
 from pgembed.config import settings
+from pgembed.errors import MissingExtra
 
 _group = typer.Typer(
     help="The embedded Postgres server, and psql on whichever database is in use.", no_args_is_help=True
@@ -91,15 +94,25 @@ def roles(dsn: DsnOption = None, as_json: JsonOption = False) -> None:
         pgembed db psql -c 'GRANT pgembed_reader TO app'
     """
     from pgembed.cli.common import connection
-    from pgembed.db.roles import ROLES, apply_roles
+    from pgembed.db.roles import ROLES, admin_option, apply_roles, not_to_give
 
     with connection(dsn) as conn:
-        members = apply_roles(conn)
+        members, kept = apply_roles(conn), not_to_give(conn)
+        remedy = admin_option(conn, kept)
     if as_json:
-        print_json({"roles": {role: {"may": what, "members": members[role]} for role, what in ROLES.items()}})
+        print_json(
+            {
+                "roles": {
+                    role: {"may": what, "members": members[role], "can_be_granted": role not in kept}
+                    for role, what in ROLES.items()
+                }
+            }
+        )
         return
     for role, what in ROLES.items():
         console.print(f"{role}: {what}; members: {', '.join(members[role]) or 'none yet'}", markup=False)
+    if kept:
+        console.print(f"You may not give them to others yet. As an administrator: {remedy}", markup=False)
 
 
 @_group.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -110,7 +123,7 @@ def psql(
         list[str] | None, typer.Option("--command", "-c", metavar="SQL", help="Run this and end; repeatable.")
     ] = None,
 ) -> None:
-    """Open psql on the database in use. Further arguments go to psql.
+    """Open psql on the database in use: the embedded server's, else the one on PATH. Further arguments go to psql.
 
     \b
     Examples:
@@ -126,7 +139,12 @@ def psql(
     # a password in the arguments would stand in the process list
     password = parts.pop("password", None)
     environment = {**os.environ, **({"PGPASSWORD": password} if password else {})}
-    program = EmbeddedServer(settings().postgres_dir).binary("psql")
+    try:
+        program = EmbeddedServer(settings().postgres_dir).binary("psql")
+    except MissingExtra:
+        if (found := shutil.which("psql")) is None:
+            raise
+        program = Path(found)
     given = [part for command in commands or () for part in ("-c", command)]
     arguments = [str(program), make_conninfo(**parts), *given, *context.args]
     # Ctrl-C is psql's, which cancels the statement; subprocess would kill psql. A handler, since SIG_IGN is inherited.

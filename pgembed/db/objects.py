@@ -12,6 +12,7 @@ from functools import cache
 import psycopg
 
 from pgembed.db.sql import query, resource_text
+from pgembed.errors import DatabaseError
 
 _MOST = 10  # objects that are named one by one
 _MADE = re.compile(
@@ -45,9 +46,20 @@ class StoredObject:
 
 
 def current_revision(conn: psycopg.Connection) -> str | None:
-    """Return the revision that the schema stands at; None where there is no version table, or nothing in it."""
+    """Return the revision that the schema stands at; None where there is no version table, or nothing in it.
+
+    Raises:
+        DatabaseError: this role may not read it.
+    """
     try:
         row = conn.execute(query("schema_revision")).fetchone()
+    except psycopg.errors.InsufficientPrivilege as error:
+        found = conn.execute(query("pgembed_owner")).fetchone()
+        owner, _, role = found or ("the owner", False, conn.info.user)
+        raise DatabaseError(
+            f"The role {role} may not read the schema pgembed.",
+            remedy=f"As {owner}: `pgembed db roles`, then GRANT pgembed_reader TO {role}; (to write: pgembed_writer).",
+        ) from error
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InvalidSchemaName):
         return None
     return None if row is None else str(row[0])

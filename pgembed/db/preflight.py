@@ -38,7 +38,9 @@ def preflight(connection: psycopg.Connection) -> list[Problem]:
         ]
     row = connection.execute(query("preflight")).fetchone()
     assert row is not None  # noqa: S101 - an aggregate-free SELECT without FROM gives one row
-    server_version, installed, available, can_create_extension, has_place_for_extension, is_replica = row
+    server_version, installed, available, can_create_extension, has_place_for_extension, closed_to, role, is_replica = (
+        row
+    )
     problems = []
     major = server_version // 10000
     if major < MINIMUM_SERVER[0]:
@@ -80,6 +82,13 @@ def preflight(connection: psycopg.Connection) -> list[Problem]:
                 "CREATE EXTENSION vector SCHEMA …; or make the schema public: CREATE SCHEMA public;",
             )
         )
+    if closed_to is not None:
+        problems.append(
+            Problem(
+                f"The extension vector stands in the schema {closed_to}, which this role may not use.",
+                f"As that schema's owner: GRANT USAGE ON SCHEMA {closed_to} TO {role};",
+            )
+        )
     return problems + _schema(connection)
 
 
@@ -115,7 +124,8 @@ def _schema(connection: psycopg.Connection) -> list[Problem]:
         return [
             Problem(
                 f"The schema pgembed is {owner}'s, and this role may not create anything in it.",
-                f"As {owner}: GRANT USAGE, CREATE ON SCHEMA pgembed TO {role};",
+                f"As {owner}: ALTER SCHEMA pgembed OWNER TO {role}; "
+                f"or GRANT USAGE, CREATE ON SCHEMA pgembed TO {role} WITH GRANT OPTION;",
             )
         ]
     return []

@@ -13,7 +13,10 @@ SELECT current_setting('server_version_num')::integer,
        -- it goes into the first schema of the search_path but pgembed, else into public: see alembic/env.py
        EXISTS (SELECT FROM pg_namespace n
                 WHERE n.nspname <> 'pgembed' AND (n.nspname = ANY (current_schemas(false)) OR n.nspname = 'public')),
-       pg_is_in_recovery();
+       -- where it stands, when that schema is closed to this role: its types are then not found
+       (SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+         WHERE e.extname = 'vector' AND NOT has_schema_privilege(n.oid, 'USAGE')),
+       quote_ident(current_user), pg_is_in_recovery();
 
 -- name: preflight_schema
 -- Who may do what with schema pgembed, and whether it is one that pgembed made: an application may keep a version table of
@@ -42,6 +45,27 @@ SELECT set_config('search_path',
 
 -- name: vector_schema
 SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector';
+
+-- name: this_role
+SELECT quote_ident(current_user);
+
+-- name: roles_missing
+SELECT wanted FROM unnest(%(roles)s::text[]) WITH ORDINALITY AS w (wanted, place)
+ WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = wanted) ORDER BY place;
+
+-- name: roles_shut_out
+-- Which of the roles cannot enter schema pgembed: GRANT by one who is not its owner is a warning and does nothing.
+SELECT wanted FROM unnest(%(roles)s::text[]) WITH ORDINALITY AS w (wanted, place)
+ WHERE NOT has_schema_privilege(wanted, 'pgembed', 'USAGE') ORDER BY place;
+
+-- name: roles_not_to_give
+-- Which of the roles this one may not grant to others. Before version 16 CREATEROLE is enough.
+SELECT r.rolname::text
+  FROM pg_roles r, pg_roles me
+ WHERE r.rolname = ANY (%(roles)s) AND me.rolname = current_user
+   AND NOT pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION')
+   AND NOT (me.rolcreaterole AND current_setting('server_version_num')::integer < 160000)
+ ORDER BY 1;
 
 -- name: role_members
 SELECT r.rolname::text, m.rolname::text

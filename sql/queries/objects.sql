@@ -59,14 +59,14 @@ SELECT DISTINCT i.type, i.identity
 
 -- name: pgembed_owner
 -- Who owns the schema's tables, and whether this role may do what an owner may.
-SELECT pg_get_userbyid(c.relowner), pg_has_role(c.relowner, 'USAGE'), current_user::text
+SELECT quote_ident(pg_get_userbyid(c.relowner)), pg_has_role(c.relowner, 'USAGE'), quote_ident(current_user)
   FROM pg_class c
  WHERE c.relnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = 'pgembed')
    AND c.relname = 'alembic_version';
 
 -- name: schema_owner
 -- Who owns the schema, whether this role may drop it as an owner may, and whether it could make it again.
-SELECT pg_get_userbyid(n.nspowner), pg_has_role(n.nspowner, 'USAGE'),
+SELECT quote_ident(pg_get_userbyid(n.nspowner)), pg_has_role(n.nspowner, 'USAGE'),
        has_database_privilege(current_database(), 'CREATE')
   FROM pg_namespace n WHERE n.nspname = 'pgembed';
 

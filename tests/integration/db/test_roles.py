@@ -1,11 +1,16 @@
 """Least privilege: what a reader and a writer can do, and that they can do nothing else."""
 
+import contextlib
+import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import LiteralString
 
 import numpy as np
 import psycopg
 import pytest
+from fixtures_cli import pgembed
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -17,6 +22,8 @@ from pgembed.mining.triplets import refresh_triplets
 
 # What a writer has no business with: models that answer, and the schema's own state.
 OWNERS = {"active_generation", "generations", "code_embeddings", "alembic_version"}
+
+_NUMBERS = itertools.count()
 
 CODE = '''
 def {0}_total(values, weights, scale):
@@ -170,6 +177,137 @@ def test_granting_twice_is_once_and_takes_back_what_was_too_much(conn: psycopg.C
     assert conn.execute("SELECT has_table_privilege('pgembed_reader', 'pgembed.generations', 'DELETE')").fetchone() == (
         False,
     )
+
+
+class Somebody:
+    """A role that may log in, for one test."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.identifier = name, sql.Identifier(name)
+
+    def dsn(self, database_url: str) -> str:
+        return make_conninfo(database_url, user=self.name)
+
+
+@contextlib.contextmanager
+def somebody(admin: psycopg.Connection, attributes: LiteralString = "") -> Iterator[Somebody]:
+    made = Somebody(f"Some Body {next(_NUMBERS)}")
+    admin.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(made.identifier))
+    admin.execute(sql.SQL("CREATE ROLE {} LOGIN {}").format(made.identifier, sql.SQL(attributes)))
+    yield made
+    there = "SELECT rolname FROM pg_roles WHERE rolname = ANY (%s)"
+    for (role,) in admin.execute(there, (list(ROLES),)).fetchall():  # whom one gave rights holds one
+        admin.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(sql.Identifier(role)))
+        admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+    admin.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(made.identifier))
+    admin.execute(sql.SQL("DROP ROLE {}").format(made.identifier))
+
+
+@pytest.fixture
+def without_roles(empty_database_url: str) -> Iterator[psycopg.Connection]:
+    """An administrator's connection to a database with the extension, on a server that has none of our roles."""
+    with psycopg.connect(empty_database_url, autocommit=True) as admin:
+        admin.execute("DROP ROLE IF EXISTS pgembed_reader")
+        admin.execute("DROP ROLE IF EXISTS pgembed_writer")
+        admin.execute("CREATE EXTENSION vector")
+        yield admin
+
+
+def test_an_owner_without_createrole_does_what_is_said_and_can_give_the_roles_away(
+    without_roles: psycopg.Connection, empty_database_url: str
+) -> None:
+    admin = without_roles
+    with somebody(admin) as owner, contextlib.ExitStack() as end:
+        admin.execute(sql.SQL("CREATE SCHEMA pgembed AUTHORIZATION {}").format(owner.identifier))
+        dsn = owner.dsn(empty_database_url)
+        assert pgembed("migrate", "--dsn", dsn).code == 0
+        refused = pgembed("db", "roles", "--dsn", dsn)
+        assert (refused.code, refused.stdout) == (1, "")
+        assert "it has no CREATEROLE" in refused.stderr
+        said = refused.stderr.partition("As an administrator: ")[2].partition(" Then run it again.")[0]
+        admin.execute(said.encode())
+        told = pgembed("db", "roles", "--json", "--dsn", dsn)
+        assert told.code == 0
+        assert all(role["can_be_granted"] for role in json.loads(told.stdout)["roles"].values())
+        admin.execute("CREATE ROLE pgembed_test_app LOGIN")
+        end.callback(admin.execute, "DROP ROLE pgembed_test_app")
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("GRANT pgembed_reader TO pgembed_test_app")
+        app = make_conninfo(empty_database_url, user="pgembed_test_app")
+        assert pgembed("status", "--dsn", app).code == 0
+        assert pgembed("doctor", "--dsn", app).stdout == "Nothing is wrong.\n"
+
+
+def test_an_owner_who_may_not_give_the_roles_away_is_told_by_what_he_may(
+    without_roles: psycopg.Connection, empty_database_url: str
+) -> None:
+    admin = without_roles
+    with somebody(admin) as owner:
+        admin.execute("CREATE ROLE pgembed_reader NOLOGIN")
+        admin.execute("CREATE ROLE pgembed_writer NOLOGIN")
+        admin.execute(sql.SQL("CREATE SCHEMA pgembed AUTHORIZATION {}").format(owner.identifier))
+        dsn = owner.dsn(empty_database_url)
+        assert pgembed("migrate", "--dsn", dsn).code == 0
+        told = pgembed("db", "roles", "--dsn", dsn)
+        assert told.code == 0
+        remedy = told.stdout.partition("You may not give them to others yet. As an administrator: ")[2]
+        admin.execute(remedy.encode())
+        assert "may not give" not in pgembed("db", "roles", "--dsn", dsn).stdout
+        with psycopg.connect(dsn, autocommit=True) as connection, connection.transaction(force_rollback=True):
+            connection.execute(sql.SQL("GRANT pgembed_writer TO CURRENT_USER"))
+
+
+def test_an_owner_with_createrole_needs_no_administrator(
+    without_roles: psycopg.Connection, empty_database_url: str
+) -> None:
+    admin = without_roles
+    with somebody(admin, "CREATEROLE") as owner:
+        admin.execute(sql.SQL("CREATE SCHEMA pgembed AUTHORIZATION {}").format(owner.identifier))
+        dsn = owner.dsn(empty_database_url)
+        assert pgembed("migrate", "--dsn", dsn).code == 0
+        assert "may not give" not in pgembed("db", "roles", "--dsn", dsn).stdout
+
+
+def test_who_owns_nothing_is_told_who_does(conn: psycopg.Connection, database_url: str) -> None:
+    apply_roles(conn)
+    with somebody(conn) as guest:
+        conn.execute(sql.SQL("GRANT pgembed_writer TO {}").format(guest.identifier))
+        refused = pgembed("db", "roles", "--dsn", guest.dsn(database_url))
+        assert (refused.code, refused.stdout) == (1, "")
+        assert "its tables are postgres's" in refused.stderr
+        assert "Run it as postgres." in refused.stderr
+
+
+def test_a_schema_that_an_administrator_kept_is_his_to_open(
+    without_roles: psycopg.Connection, empty_database_url: str
+) -> None:
+    admin = without_roles
+    with somebody(admin, "CREATEROLE") as owner:
+        admin.execute(
+            sql.SQL("CREATE SCHEMA pgembed; GRANT USAGE, CREATE ON SCHEMA pgembed TO {}").format(owner.identifier)
+        )
+        dsn = owner.dsn(empty_database_url)
+        assert pgembed("migrate", "--dsn", dsn).code == 0
+        refused = pgembed("db", "roles", "--dsn", dsn)
+        assert refused.code == 1
+        assert "may not let others into the schema pgembed, which is postgres's" in refused.stderr
+        admin.execute(refused.stderr.partition("As postgres: ")[2].encode())
+        assert pgembed("db", "roles", "--dsn", dsn).code == 0
+
+
+def test_a_table_of_another_role_in_the_schema_is_left_to_it(conn: psycopg.Connection, database_url: str) -> None:
+    with somebody(conn, "CREATEROLE") as owner, somebody(conn) as guest:
+        conn.execute(sql.SQL("ALTER SCHEMA pgembed OWNER TO {}").format(owner.identifier))
+        for name in tables(conn):
+            statement = sql.SQL("ALTER TABLE {} OWNER TO {}")
+            conn.execute(statement.format(sql.Identifier("pgembed", name), owner.identifier))
+        conn.execute("CREATE TABLE pgembed.notes ()")
+        conn.execute(sql.SQL("ALTER TABLE pgembed.notes OWNER TO {}").format(guest.identifier))
+        outcome = pgembed("db", "roles", "--dsn", owner.dsn(database_url))
+        assert (outcome.code, outcome.stderr) == (0, "")
+        granted = "SELECT has_table_privilege('pgembed_reader', %s, 'SELECT')"
+        assert conn.execute(granted, ("pgembed.sources",)).fetchone() == (True,)
+        assert conn.execute(granted, ("pgembed.notes",)).fetchone() == (False,)
 
 
 def test_members_are_told(conn: psycopg.Connection, database_url: str) -> None:
