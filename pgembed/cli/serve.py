@@ -9,6 +9,8 @@ import typer
 from pgembed.cli.common import DsnOption, connection, errors
 from pgembed.errors import ConfigurationError, MissingExtra
 
+DEFAULT_PORT = 8421
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
@@ -19,7 +21,7 @@ def serve(
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on; one that other machines reach needs a token.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 8421,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = DEFAULT_PORT,
     token_file: Annotated[
         Path | None,
         typer.Option("--token-file", exists=True, dir_okay=False, help="File with the token. Else PGEMBED_TOKEN."),

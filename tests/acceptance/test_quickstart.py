@@ -135,7 +135,7 @@ def test_killed_and_interrupted_it_goes_on_to_what_a_straight_run_gives(
 def test_the_last_table_tells_what_was_asked_and_what_the_readme_prints_runs(start: Start, database_url: str) -> None:
     out = _finish(start(database_url))
     assert "about" in out.split("\n", 1)[0]
-    for wanted in ("ndcg@10", "mrr@10", "recall@10", "lists probed", "chunks", "/s", "answers"):
+    for wanted in ("ndcg@10", "mrr@10", "recall@10", "lists probed", "chunks", "/s", "answers", ":8421/"):
         assert wanted in out.split("what each step took")[1]
     assert out.count('pgembed search "') >= 3
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from pgembed.cli.common import console, printable, program, seconds
 from pgembed.cli.quickstart.steps import Outcome
 from pgembed.cli.search import show_hit
+from pgembed.cli.serve import DEFAULT_PORT
 from pgembed.evaluation.store import Comparison
 
 _METRICS = ("ndcg@10", "mrr@10", "recall@10")
@@ -104,3 +105,7 @@ def _tell_next(outcome: Outcome) -> None:
         *([("db stop", "stop the server")] if outcome.is_embedded else []),
     ):
         console.print(f"  {program()} {command:<36} {what}", markup=False)
+    console.print(
+        f"\nAll of it as a page: run `{program()} serve{option}` and open http://127.0.0.1:{DEFAULT_PORT}/",
+        markup=False,
+    )
