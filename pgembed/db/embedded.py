@@ -124,7 +124,10 @@ class EmbeddedServer:
 
     def server_version(self) -> str:
         """Version of the installed programs, such as `postgres (PostgreSQL) 18.4`."""
-        return Account(os.geteuid(), os.getegid()).run(self.binary("postgres"), "--version").stdout.strip()
+        done = Account(os.geteuid(), os.getegid()).run(self.binary("postgres"), "--version")
+        if done.returncode != 0:
+            raise DatabaseError(f"The server's programs do not run: {done.stderr.strip()}")
+        return done.stdout.strip()
 
     # ------------------------------------------------------------------ steps
 

@@ -39,15 +39,15 @@ class Account:
     # ------------------------------------------------------------------ processes
 
     def run(self, program: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """Run a program as this account and return its output; a failure is for the caller to judge by the exit code.
+        """Run a program as this account and return its output; as a shell does, 126 where it cannot be executed.
 
         Raises:
-            DatabaseError: the program cannot be started at all.
+            DatabaseError: this process may not start programs as the account.
         """
         # Output goes to a file: the postmaster inherits the descriptors, and a pipe would stay open as long as it runs.
         with (
-            tempfile.TemporaryFile("w+", errors="replace") as out,
-            tempfile.TemporaryFile("w+", errors="replace") as err,
+            tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as out,
+            tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as err,
         ):
             try:
                 done = subprocess.run(
@@ -65,26 +65,19 @@ class Account:
                     check=False,
                 )
             except OSError as error:
-                raise self._cannot_start(program, error) from error
+                if (
+                    self.is_other and error.filename is None
+                ):  # setuid and its like failed; exec's errors name the program
+                    raise DatabaseError(
+                        f"This process may not start programs as the user '{self.name}': {error.strerror}.",
+                        remedy="Postgres refuses to run as root. Run pgembed as an ordinary user, or give the "
+                        "container the capabilities SETUID and SETGID.",
+                    ) from error
+                why = " (its file system is mounted with 'noexec')" if _forbids_programs(program) else ""
+                return subprocess.CompletedProcess((), 126, "", f"{program}: {error.strerror}{why}")
             out.seek(0)
             err.seek(0)
             return subprocess.CompletedProcess(done.args, done.returncode, out.read(), err.read())
-
-    def _cannot_start(self, program: Path, error: OSError) -> DatabaseError:
-        if self.is_other and error.filename is None:  # of setuid and its like: errors of exec name the program
-            return DatabaseError(
-                f"This process may not start programs as the user '{self.name}': {error.strerror}.",
-                remedy="Postgres refuses to run as root. Run pgembed as an ordinary user, or give the container the "
-                "capabilities SETUID and SETGID.",
-            )
-        if isinstance(error, PermissionError) and _forbids_programs(program):
-            return DatabaseError(
-                f"{program} cannot run: its file system is mounted with 'noexec'.",
-                remedy="PGEMBED_HOME must be on a file system that programs may run from."
-                if self.is_other
-                else "Install pgembed on a file system that programs may run from.",
-            )
-        return DatabaseError(f"{program} cannot be started by the user '{self.name}': {error.strerror}.")
 
     # ------------------------------------------------------------------ files
 
@@ -186,5 +179,5 @@ def _environment() -> dict[str, str]:
     return {**kept, "LC_ALL": "C.UTF-8"}
 
 
-def _forbids_programs(path: Path) -> bool:
-    return bool(os.statvfs(path).f_flag & os.ST_NOEXEC)
+def _forbids_programs(program: Path) -> bool:
+    return program.exists() and bool(os.statvfs(program).f_flag & os.ST_NOEXEC)

