@@ -22,7 +22,8 @@ from pathlib import Path
 
 from queries import active_generation, docstring_lines
 
-from pgembed.db.connection import connect, resolve
+from pgembed.db.connection import connect
+from pgembed.db.dsn import resolve
 
 _MODES = ("hybrid", "vector", "lexical")
 _HEAVY = ("torch", "transformers", "onnxruntime", "tokenizers", "sqlalchemy", "alembic", "numpy")
@@ -57,7 +58,7 @@ def main() -> None:
     parser.add_argument("--drop-caches", action="store_true")
     given = parser.parse_args()
     dsn = resolve(given.dsn)
-    with connect(dsn) as conn:
+    with connect(dsn, access="session") as conn:
         texts = docstring_lines(conn, 500)
         name, chunks, index, server, pgvector = active_generation(conn)
     print(

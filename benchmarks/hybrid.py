@@ -61,7 +61,7 @@ def quality(dsn: str, artefact: Path, folders: list[Path], functions: list[Funct
         held_out("packages", functions, size, lambda f: f.source != "stdlib"),
         *map(read_beir, folders),
     ]
-    with connect(dsn, vectors=True) as conn:
+    with connect(dsn, vectors=True, access="session") as conn:
         fusion = read_fusion(conn)
         for dataset in datasets:
             names, documents = dataset.document_order, [dataset.documents[name] for name in dataset.document_order]
@@ -97,7 +97,7 @@ def speed(dsn: str, functions: list[Function]) -> None:
         "frequent words alone": ["the of to a in is and"] * 10,
         "one rare word": ["kurtosis"] * 10,
     }
-    with connect(dsn) as conn:
+    with connect(dsn, access="session") as conn:
         load(conn, functions)
         conn.execute("SELECT setval(pg_get_serial_sequence('pgembed.tokens', 'id'), max(id)) FROM pgembed.tokens")
         started = time.perf_counter()

@@ -22,7 +22,8 @@ from functions import Function, cached_functions, load
 from psycopg.conninfo import make_conninfo
 from server_cost import ServerCost
 
-from pgembed.db.connection import connect, resolve
+from pgembed.db.connection import connect
+from pgembed.db.dsn import resolve
 from pgembed.db.migrations import upgrade
 from pgembed.mining import pairs as mining
 from pgembed.mining.pairs import find_pairs
@@ -157,7 +158,7 @@ def main() -> None:
     functions = cached_functions(options.cache, max(options.sizes))
     base = resolve(options.dsn)
     name = f"pgembed_benchmark_{os.getpid()}"
-    with connect(base) as server:
+    with connect(base, access="session") as server:
         row = server.execute(
             "SELECT version(), (SELECT default_version FROM pg_available_extensions WHERE name = 'vector')"
         )
@@ -174,7 +175,7 @@ def main() -> None:
 
 def _measure(dsn: str, functions: list[Function], options: argparse.Namespace) -> None:
     upgrade(dsn)
-    with connect(dsn) as conn:
+    with connect(dsn, access="session") as conn:
         load(conn, functions)
         print(
             f"\n{'sets':>8} {'t':>5} {'method':<30} {'seconds':>8} {'of it preparation':>18} {'pairs':>9} {'recall':>7}"

@@ -104,7 +104,7 @@ def _held_out(conn: psycopg.Connection, unseen: str | None, documents: int, quer
     chosen = HeldOut("test", documents, queries, fill_from_others=True)
     yield replace(read_held_out(conn, chosen), name="home")
     if unseen:
-        with connect(unseen) as other:
+        with connect(unseen, access="session") as other:
             yield replace(read_held_out(other, chosen), name="unseen")
     yield _namesakes(conn, documents // 2, queries)
 

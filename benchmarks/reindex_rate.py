@@ -49,7 +49,7 @@ def main() -> None:
         server.start()
         try:
             upgrade(server.dsn)
-            with connect(server.dsn) as conn:
+            with connect(server.dsn, access="session") as conn:
                 load(conn, functions)
             compare(server.dsn, encoder, feeds, options)
         finally:

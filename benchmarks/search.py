@@ -242,7 +242,7 @@ def run(size: int, functions: list[Function], encoded: Encoded, asked: int) -> l
         dsn = server.start()
         try:
             upgrade(dsn)
-            with connect(dsn, vectors=True) as conn:
+            with connect(dsn, vectors=True, access="session") as conn:
                 versions = conn.execute(query("server_versions")).fetchone()
                 assert versions is not None
                 print(

@@ -25,7 +25,8 @@ from urllib.parse import urlencode
 import numpy as np
 from queries import active_generation, docstring_lines
 
-from pgembed.db.connection import connect, resolve
+from pgembed.db.connection import connect
+from pgembed.db.dsn import resolve
 
 
 @contextmanager
@@ -97,7 +98,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     given = parser.parse_args()
     dsn = resolve(given.dsn)
-    with connect(dsn) as conn:
+    with connect(dsn, access="session") as conn:
         texts = docstring_lines(conn, 500)
         name, chunks, index, server, pgvector = active_generation(conn)
     print(

@@ -25,7 +25,7 @@ class ServerCost:
     memory_bytes: int | None = None
 
     def __enter__(self) -> "ServerCost":
-        self._conn = connect(self.dsn)
+        self._conn = connect(self.dsn, access="session")
         self._before = self._counters()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -54,7 +54,7 @@ class ServerCost:
         return row[0], int(row[1])
 
     def _watch(self) -> None:
-        with connect(self.dsn) as conn:
+        with connect(self.dsn, access="session") as conn:
             while not self._stop.wait(_INTERVAL_S):
                 self._look(conn)
 

@@ -157,7 +157,7 @@ def _ours(told: dict[str, Any], triplets: Triplets) -> dict[str, Any]:
     dsn = server.start()
     try:
         upgrade(dsn)
-        with connect(dsn) as conn:
+        with connect(dsn, access="session") as conn:
             conn.execute(
                 "CREATE TABLE pgembed.benchmark (ordinal bigint PRIMARY KEY, kind text DEFAULT 'docstring', split text"
                 " DEFAULT 'train', language text, anchor text, positive text, negative text)"

@@ -19,7 +19,8 @@ from functions import cached_functions, load
 from psycopg.conninfo import make_conninfo
 from server_cost import ServerCost
 
-from pgembed.db.connection import connect, resolve
+from pgembed.db.connection import connect
+from pgembed.db.dsn import resolve
 from pgembed.db.migrations import upgrade
 from pgembed.mining.pairs import find_pairs
 from pgembed.mining.triplets import refresh_triplets
@@ -43,7 +44,7 @@ def main() -> None:
     functions = cached_functions(options.cache, max(options.sizes))
     base = resolve(options.dsn)
     name = f"pgembed_benchmark_{os.getpid()}"
-    with connect(base) as server:
+    with connect(base, access="session") as server:
         print(*(server.execute("SELECT version()").fetchone() or ()))
         print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
         for size in options.sizes:
@@ -51,7 +52,7 @@ def main() -> None:
             try:
                 dsn = make_conninfo(base, dbname=name)
                 upgrade(dsn)
-                with connect(dsn) as conn:
+                with connect(dsn, access="session") as conn:
                     load(conn, functions[:size])
                 _measure(dsn, size)
             finally:
@@ -59,7 +60,7 @@ def main() -> None:
 
 
 def _measure(dsn: str, size: int) -> None:
-    with connect(dsn) as conn:
+    with connect(dsn, access="session") as conn:
         pairs = find_pairs(conn, min_jaccard=0.5)
         began = time.perf_counter()
         with ServerCost(dsn) as cost:
@@ -81,7 +82,7 @@ def _measure(dsn: str, size: int) -> None:
 def stream(dsn: str) -> None:
     """Read all triplets as training does, and print the rate and the memory; in a process that holds nothing else."""
     options = TrainingOptions(kind=None, batch=1000)
-    with connect(dsn) as conn, snapshot(conn) as reader:
+    with connect(dsn, access="session") as conn, snapshot(conn) as reader:
         data = summarise(reader, options)
         began, seen = time.perf_counter(), 0
         marks: list[str] = []

@@ -50,7 +50,7 @@ def main() -> None:
         try:
             with psycopg.connect(server.dsn, autocommit=True) as conn:
                 conn.execute("CREATE EXTENSION IF NOT EXISTS vector")
-            with connect(server.dsn, vectors=True) as conn:
+            with connect(server.dsn, vectors=True, access="session") as conn:
                 measure(conn, options.rows, options.rounds)
         finally:
             server.stop()

@@ -81,5 +81,5 @@ def empty_database_url(_empty: psycopg.Connection) -> str:
 @pytest.fixture
 def conn(database_url: str) -> Iterator[psycopg.Connection]:
     """An autocommitting connection to a fresh, migrated database, with pgvector's types."""
-    with connect(database_url, vectors=True) as connection:
+    with connect(database_url, vectors=True, access="session") as connection:
         yield connection

@@ -25,7 +25,7 @@ def check_all(dsn: str | None, *, fix: bool = False, strict: bool = False) -> tu
 
     problems = list(_engines())
     try:
-        conn = connect(dsn)
+        conn = connect(dsn, access="session" if fix else "read")
     except DatabaseError as error:
         return [*problems, Problem(error.message, error.remedy or "")], []
     fixed: list[Problem] = []
@@ -199,6 +199,7 @@ def _strictly(conn: Connection) -> Iterator[Problem]:
     register_vectors(conn)
     with conn.transaction():
         conn.execute(query("begin_snapshot"))
+        conn.execute(query("use_vector_path"), {"local": True})
         yield from violations(conn)
         yield from broken_files(conn)
 

@@ -31,6 +31,8 @@ from pgembed.progress import Progress, Task
 if TYPE_CHECKING:
     import psycopg
 
+    from pgembed.db.connection import Access
+
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -49,12 +51,12 @@ _PLAIN_INTERVAL_S = 5.0
 _PIPE_WIDTH = 250
 
 
-def connection(dsn: str | None, *, vectors: bool = False) -> "psycopg.Connection":
-    """Open a connection to a database whose schema is the one this package was written for."""
+def connection(dsn: str | None, *, vectors: bool = False, access: "Access" = "read") -> "psycopg.Connection":
+    """Open a connection to a database whose schema is the one this package was written for; see `connect`."""
     from pgembed.db.connection import connect, register_vectors
     from pgembed.db.migrations import require_current
 
-    opened = connect(dsn)
+    opened = connect(dsn, access=access)
     try:
         require_current(opened)
         if vectors:

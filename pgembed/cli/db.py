@@ -96,7 +96,7 @@ def roles(dsn: DsnOption = None, as_json: JsonOption = False) -> None:
     from pgembed.cli.common import connection
     from pgembed.db.roles import ROLES, admin_option, apply_roles, not_to_give
 
-    with connection(dsn) as conn:
+    with connection(dsn, access="write") as conn:
         members, kept = apply_roles(conn), not_to_give(conn)
         remedy = admin_option(conn, kept)
     if as_json:
@@ -132,7 +132,7 @@ def psql(
     """
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-    from pgembed.db.connection import resolve
+    from pgembed.db.dsn import resolve
     from pgembed.db.embedded import EmbeddedServer
 
     parts = {key: str(value) for key, value in conninfo_to_dict(resolve(dsn)).items() if value is not None}

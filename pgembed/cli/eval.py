@@ -152,7 +152,7 @@ def evaluate(
     from pgembed.evaluation.store import compare_evaluations
     from pgembed.vectors.artefacts import choose_artefact
 
-    with connection(dsn) as conn:
+    with connection(dsn, access="session") as conn:
         if encoder is not None:
             artefact = choose_artefact(conn, settings().models_dir, encoder)
         words_alone = mode == "lexical" and not (tune_fusion or tune_weights)

@@ -80,7 +80,7 @@ def activate(
     from pgembed.vectors.generations import activate as run
     from pgembed.vectors.generations import previous_id
 
-    with connection(dsn) as conn:
+    with connection(dsn, access="write") as conn:
         run(conn, generation_id, force)
         before = previous_id(conn)
     if as_json:
@@ -101,7 +101,7 @@ def rollback(dsn: DsnOption = None, as_json: JsonOption = False) -> None:
     from pgembed.vectors.generations import get_generation, previous_id
     from pgembed.vectors.generations import rollback as run
 
-    with connection(dsn) as conn:
+    with connection(dsn, access="write") as conn:
         now = run(conn)
         before = previous_id(conn)
         missing = table.count_missing(conn, now, get_generation(conn, now).rejected)
@@ -136,7 +136,7 @@ def prune(
     """
     from pgembed.vectors.generations import prune as run
 
-    with connection(dsn) as conn:
+    with connection(dsn, access="session") as conn:
         dropped = run(conn, keep, ids=ids or None, include_previous=include_previous)
     if as_json:
         print_json({"dropped": dropped})

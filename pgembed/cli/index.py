@@ -70,7 +70,7 @@ def compare(
     from pgembed.vectors.comparing import compare_indexes
     from pgembed.vectors.search import encoder_of, searchable
 
-    with connection(dsn, vectors=True) as conn:
+    with connection(dsn, vectors=True, access="session") as conn:
         chosen = searchable(conn, generation)
         encoder = encoder_of(chosen)
         texts = [row[0] for row in conn.execute(query("calibration_texts"), {"count": queries})]

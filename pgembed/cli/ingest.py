@@ -68,7 +68,7 @@ def ingest(
     for path in paths:  # before the first is read: a slip in the third must not cost the time of two
         if not path.expanduser().exists():
             raise CorpusError(f"{printable(str(path))} does not exist.", remedy="Give folders or files of code.")
-    with connection(dsn) as conn:
+    with connection(dsn, access="session") as conn:
         reports = [
             run(
                 conn,

@@ -56,7 +56,7 @@ def pairs(
     from pgembed.mining.triplets import are_stale, refresh_triplets
 
     if estimate:
-        with connection(dsn) as conn:
+        with connection(dsn, access="write") as conn:
             foretold = estimate_pairs(conn, min_jaccard=min_jaccard)
         if as_json:
             print_json(vars(foretold))
@@ -64,7 +64,7 @@ def pairs(
             console.print(f"{foretold.chunks:,} chunks at Jaccard {foretold.min_jaccard:g}, by {foretold.sampled:,}:")
             console.print(str(foretold))
         return
-    with connection(dsn) as conn:
+    with connection(dsn, access="session") as conn:
         progress = show_progress()
         report = find_pairs(
             conn, min_jaccard=min_jaccard, jobs=jobs, full=full, approximate=approximate, progress=progress

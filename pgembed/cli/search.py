@@ -1,11 +1,14 @@
 """`pgembed search`: the chunks that say or mean what a text says, or that are like a chunk."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from pgembed.cli.common import DsnOption, JsonOption, connection, console, print_json, printable
+from pgembed.errors import UnknownFilter
 
 if TYPE_CHECKING:
     import psycopg
@@ -79,7 +82,7 @@ def search(
     from pgembed.vectors.search import find
 
     milliseconds: dict[str, float] = {}
-    with connection(dsn, vectors=True) as conn:
+    with connection(dsn, vectors=True) as conn, _wrong_filters():
         limits = Question(k, language, path, source, kind, exact, not no_collapse)
         if like is not None:
             question = _by_example(conn, limits, like, generation)
@@ -101,6 +104,15 @@ def search(
         console.print(remark)
     if explanation is not None:
         _show_explanation(explanation)
+
+
+@contextmanager
+def _wrong_filters() -> Iterator[None]:
+    """Turn a filter's value that does not exist into wrong usage of its option."""
+    try:
+        yield
+    except UnknownFilter as error:
+        raise typer.BadParameter(printable(str(error)), param_hint=f"--{error.filter}") from error
 
 
 def _by_text(

@@ -56,7 +56,7 @@ def serve(
         from pgembed.serving.run import listen, run
     except ImportError as error:
         raise MissingExtra("serve", "Serving", str(error)) from error
-    from pgembed.db.connection import resolve
+    from pgembed.db.dsn import resolve
     from pgembed.encoders.session import require_provider
     from pgembed.serving.app import make_app
     from pgembed.serving.batching import Batching

@@ -71,7 +71,7 @@ def forget(
     """
     from pgembed.corpus.forget import forget as run
 
-    with connection(dsn) as conn:
+    with connection(dsn, access="session") as conn:
         report = run(conn, name, show_progress())
     if as_json:
         print_json({"source": report.source, "files": report.files_deleted, "chunks": report.chunks_deleted})

@@ -268,7 +268,7 @@ def train(
         if not among.is_first:
             follow(options, base=base, among=among)
             return
-        with connection(dsn) as conn:
+        with connection(dsn, access="session") as conn:
             result = run(
                 conn, options, base=base, fresh=fresh, tensorboard=tensorboard, progress=show_progress(), among=among
             )

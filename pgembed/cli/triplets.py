@@ -56,7 +56,7 @@ def triplets(
             raise typer.BadParameter(f"{option} is one of {', '.join(known)}.")
     if by_vectors is not None and not refresh:
         raise typer.BadParameter("--by-vectors and --no-by-vectors go with --refresh.")
-    with connection(dsn) as conn:
+    with connection(dsn, access="session" if refresh else "read") as conn:
         if refresh:
             refresh_triplets(conn, show_progress(), by_vectors=by_vectors)
         shown = sample(conn, kind=kind, split=split, language=language, limit=limit)

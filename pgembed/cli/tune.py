@@ -102,7 +102,7 @@ def tune(
 
     require_optuna()
     progress = show_progress()
-    with connection(dsn) as conn, joined(device) as among:
+    with connection(dsn, access="session") as conn, joined(device) as among:
         bench = Bench(conn, options, base=base, shares=SHARES, guard=_guard(dataset), among=among, progress=progress)
         found = search(conn, bench, options, name=study, budget=Budget(trials, minutes), progress=progress)
     if as_json:

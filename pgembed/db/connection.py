@@ -1,80 +1,42 @@
-"""Connections: which database, and how to reach it."""
+"""Connections: which database, and how to reach it.
+
+A pooler may lend one connection of the server to another client after each transaction. So whatever searches and reads
+sets nothing but for its transaction, and prepares no statement where a proxy stands between; what needs a session of
+its own (`access="session"`: advisory locks, LISTEN, settings that last) is refused there.
+"""
 
 import os
-import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgembed.config import settings
+from pgembed.db.access import is_proxied, require_session, require_writable
+from pgembed.db.dsn import describe, resolve
 from pgembed.db.sql import query
-from pgembed.errors import ConfigurationError, DatabaseError
+from pgembed.errors import DatabaseError
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-_SQLALCHEMY_SCHEME = re.compile(r"^(postgres(?:ql)?)\+\w+://")
-# libpq ends the password at its first '@' and the host at its first '/': of 'me:a/b@db' it makes the host 'me' and the
-# port 'a', of 'me:a@b@db' the host 'b@db', and what it makes of them is shown in messages
-_UNENCODED_PASSWORD = re.compile(r"postgres(?:ql)?://[^?]*[@/][^?]*@")
+Access = Literal["read", "write", "session"]
 
 
-def normalise(dsn: str) -> str:
-    """Return `dsn` in libpq's keyword form; takes libpq's own two forms and SQLAlchemy's URLs.
+def connect(dsn: str | None = None, *, vectors: bool = False, access: Access = "read") -> psycopg.Connection:
+    """Open an autocommitting connection, in UTF-8; its transactions are READ COMMITTED, whatever the default.
 
-    Raises:
-        ConfigurationError: it is none of these.
-    """
-    text = _SQLALCHEMY_SCHEME.sub(r"postgresql://", dsn.strip())
-    try:
-        if _UNENCODED_PASSWORD.match(text):
-            raise psycopg.ProgrammingError
-        conninfo_to_dict(text)  # make_conninfo lets pass what is percent-encoded and no UTF-8
-        return make_conninfo(text)
-    except (psycopg.ProgrammingError, ValueError):  # ValueError: what UTF-8 or a C string cannot hold
-        # libpq quotes the text that it could not read, which may be the password: so its message stays out.
-        raise ConfigurationError(
-            "The connection string cannot be read.",
-            remedy="Use postgresql://user@host:5432/database or 'host=… dbname=… user=…'; "
-            "put the password into ~/.pgpass or PGPASSWORD, or percent-encode it in the URL.",
-        ) from psycopg.ProgrammingError("unreadable connection string (withheld: it may hold a password)")
-
-
-def describe(dsn: str) -> str:
-    """Return host, port, database and user of `dsn`, never its password."""
-    parts = conninfo_to_dict(dsn)
-    return " ".join(f"{key}={parts[key]}" for key in ("host", "port", "dbname", "user") if parts.get(key))
-
-
-def resolve(dsn: str | None = None) -> str:
-    """Return the connection string to use: `dsn`, else PGEMBED_DSN, else the embedded server's (started if needed).
+    `vectors` registers pgvector's types (float32 arrays are sent as vector). `access` "write" asks for a server that
+    takes writes, "session" besides for a session of its own, which gets what long work needs: no time limits, and an
+    early end when the client is gone.
 
     Raises:
-        DatabaseError: `dsn` is blank, or no connection string.
-    """
-    if dsn is not None and not dsn.strip():
-        raise DatabaseError(
-            "--dsn is empty.",
-            remedy="A shell variable that is not set? Leave --dsn away for PGEMBED_DSN or the embedded server.",
-        )
-    given = dsn or settings().dsn
-    if given:
-        return normalise(given)
-    from pgembed.db.embedded import EmbeddedServer  # needs an extra
-
-    return EmbeddedServer(settings().postgres_dir).start()
-
-
-def connect(dsn: str | None = None, *, vectors: bool = False) -> psycopg.Connection:
-    """Open an autocommitting connection; `vectors` registers pgvector's types (float32 arrays are sent as vector).
-
-    Raises:
-        DatabaseError: the server cannot be reached, refuses, or has no pgvector though `vectors` is set.
+        DatabaseError: the server cannot be reached, refuses, has no pgvector though `vectors` is set, or does not give
+            the access.
     """
     conninfo = resolve(dsn)
     try:
-        connection = psycopg.connect(conninfo, autocommit=True, application_name=f"pgembed[{os.getpid()}]")
+        connection = psycopg.connect(
+            conninfo, autocommit=True, client_encoding="UTF8", application_name=f"pgembed[{os.getpid()}]"
+        )
     except psycopg.OperationalError as error:
         remedy = (
             "Check --dsn or PGEMBED_DSN and that the server runs; "
@@ -86,9 +48,12 @@ def connect(dsn: str | None = None, *, vectors: bool = False) -> psycopg.Connect
             f"Cannot connect to {describe(conninfo) or 'the database'}: {str(error).strip()}", remedy=remedy
         ) from error
     try:
-        # what is done here is right at this level, whatever the database's default: a deletion that does not see what
-        # was committed since it began would leave it behind
-        connection.execute(query("isolate_statements"))
+        prepare_client(connection)
+        if access != "read":
+            require_writable(connection)
+        if access == "session":
+            require_session(connection, conninfo)
+            connection.execute(query("own_session"))
         if vectors:
             register_vectors(connection)
     except BaseException:
@@ -97,22 +62,31 @@ def connect(dsn: str | None = None, *, vectors: bool = False) -> psycopg.Connect
     return connection
 
 
+def prepare_client(connection: psycopg.Connection) -> None:
+    """Set what this side does with a connection; nothing is set on the server."""
+    # a deletion at REPEATABLE READ does not see what was committed since it began, and would leave it behind
+    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    if is_proxied(connection):
+        # a statement would be prepared on one of the server's connections and run on another
+        connection.prepare_threshold = None
+
+
 def register_vectors(connection: psycopg.Connection) -> None:
-    """Register pgvector's types (float32 arrays are sent as vector), whatever schema the extension was put into.
+    """Register pgvector's type (float32 arrays are sent as vector), whatever schema the extension was put into.
 
     Raises:
         DatabaseError: the extension is not in this database.
     """
-    from pgvector.psycopg import register_vector
+    from pgvector.psycopg.vector import register_vector_info
+    from psycopg.types import TypeInfo
 
-    connection.execute(query("make_vector_visible"))
-    try:
-        register_vector(connection)
-    except psycopg.ProgrammingError as error:
+    row = connection.execute(query("vector_schema")).fetchone()
+    if row is None:
         raise DatabaseError(
             f"The database ({describe(connection.info.dsn)}) has no extension vector.",
             remedy="Run `pgembed migrate`.",
-        ) from error
+        )
+    register_vector_info(connection, TypeInfo.fetch(connection, f"{row[0]}.vector"))
 
 
 def sqlalchemy_engine(dsn: str | None = None) -> "Engine":

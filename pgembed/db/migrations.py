@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from pgembed.db import objects
-from pgembed.db.connection import connect, resolve, sqlalchemy_engine
+from pgembed.db.connection import connect, sqlalchemy_engine
+from pgembed.db.dsn import resolve
 from pgembed.db.objects import current_revision
 from pgembed.db.preflight import preflight
 from pgembed.db.sql import query, resource_text, resources

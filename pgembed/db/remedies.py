@@ -1,18 +1,35 @@
 """What the server says (connection lost, disk full, no privilege), with what to do about it."""
 
 import psycopg
+from psycopg import errors
 
 from pgembed.errors import DatabaseError
 
+# The first that fits. A message of the server is translated, its class is not.
 _REMEDIES: tuple[tuple[type[psycopg.Error], str], ...] = (
-    (psycopg.errors.DiskFull, "Free space on the server's disk, then run the same command again: it goes on."),
+    (errors.DiskFull, "Free space on the server's disk, then run the same command again: it goes on."),
     (
-        psycopg.errors.InsufficientPrivilege,
+        errors.InsufficientPrivilege,
         "Grant the role what it lacks, as `pgembed db roles` does (then GRANT pgembed_reader, or "
         "pgembed_writer, TO …), or use --dsn with another one.",
     ),
-    (psycopg.errors.UndefinedTable, "Run `pgembed migrate`; `pgembed doctor` tells what else is missing."),
-    (psycopg.errors.QueryCanceled, "Raise statement_timeout for this role, or run at a quieter time."),
+    (
+        errors.ReadOnlySqlTransaction,
+        "The server, or this role, may only read: point --dsn or PGEMBED_DSN at one that may write.",
+    ),
+    (errors.UndefinedTable, "Run `pgembed migrate`; `pgembed doctor` tells what else is missing."),
+    (
+        errors.LockNotAvailable,
+        "Another session holds it for longer than this role's lock_timeout; `pgembed status` shows the "
+        "commands at work. Run the same command again: it goes on.",
+    ),
+    (errors.QueryCanceled, "Raise statement_timeout for this role, or run at a quieter time."),
+    (
+        errors.ConfigurationLimitExceeded,
+        "Raise the setting that the message names, or run with less at once.",
+    ),
+    (errors.OutOfMemory, "Give the server more memory, or lower maintenance_work_mem or work_mem for this role."),
+    (errors.TooManyConnections, "Close some, raise max_connections, or ask for fewer (--jobs, serve --connections)."),
     (psycopg.OperationalError, "See whether the server runs, then run the same command again: it goes on."),
 )
 

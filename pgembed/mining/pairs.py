@@ -112,7 +112,6 @@ def find_pairs(
     if not _row(conn, "pairs_try_lock")[0]:
         raise MiningError("Another `pgembed pairs` is at work on this database.", remedy="Wait for it, then run again.")
     try:
-        conn.execute(query("notice_lost_clients"))
         run = _Run(conn, thousandths, int(min_tokens), near_duplicate, jobs, approximate, progress)
         chunks, found = run.bring_up_to_date(full=full)
         pairs = int(_row(conn, "count_pairs")[0])

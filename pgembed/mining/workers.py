@@ -8,7 +8,6 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from pgembed.db.connection import connect
-from pgembed.db.sql import query
 from pgembed.progress import Progress
 
 Piece = tuple[int, Callable[[psycopg.Connection], None]]
@@ -31,10 +30,9 @@ def spread(
             return
         # conn.info.dsn leaves the password out
         dsn = make_conninfo(conn.info.dsn, password=conn.info.password or None)
-        connections = [connect(dsn) for _ in range(min(jobs, len(work)))]
+        connections = [connect(dsn, access="session") for _ in range(min(jobs, len(work)))]
         idle: SimpleQueue[psycopg.Connection] = SimpleQueue()
         for connection in connections:
-            connection.execute(query("notice_lost_clients"))
             idle.put(connection)
 
         def run(piece: Piece) -> int:

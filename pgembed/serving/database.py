@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
-from pgembed.db.connection import connect, register_vectors
+from pgembed.db.connection import connect, prepare_client, register_vectors
 from pgembed.db.migrations import require_current
 from pgembed.db.sql import query
 from pgembed.errors import DatabaseError, PgembedError
@@ -41,6 +41,7 @@ class Database:
             conninfo,
             kwargs={
                 "autocommit": True,
+                "client_encoding": "UTF8",
                 "application_name": f"pgembed-serve[{os.getpid()}]",
                 "connect_timeout": 5,
             },
@@ -64,8 +65,10 @@ class Database:
         self._pool.close()
 
     @contextmanager
-    def connection(self) -> Iterator[Connection]:
-        """Lend a connection.
+    def connection(self, *, transaction: bool = True) -> Iterator[Connection]:
+        """Lend a connection, by default in a transaction with a time limit for each statement.
+
+        Nothing is set beyond a transaction: a pooler may give the server's connection to another client after it.
 
         Raises:
             DatabaseError: the database cannot be reached, or went away meanwhile; SchemaError: its schema does not fit.
@@ -74,7 +77,12 @@ class Database:
         self._raise_if_away()
         conn = self._lend()
         try:
-            yield conn
+            if transaction:
+                with conn.transaction():
+                    conn.execute(query("serving_timeout"))
+                    yield conn
+            else:
+                yield conn
         except psycopg.errors.QueryCanceled:
             raise
         except psycopg.OperationalError as error:
@@ -123,6 +131,6 @@ class Database:
 
 
 def _configure(conn: Connection) -> None:
+    prepare_client(conn)
     require_current(conn)
     register_vectors(conn)
-    conn.execute(query("serving_timeout"))

@@ -86,10 +86,10 @@ class _Kept:
 
 
 def _status(site: Site) -> Status:
-    with site.database.connection() as conn:
-        found = collect(conn)
-        with conn.cursor(row_factory=dict_row) as cursor:
-            filters = cursor.execute(query("serving_filters"), {}).fetchone() or {}
+    with site.database.connection(transaction=False) as conn:
+        found = collect(conn)  # in a transaction of its own, that sees one state of the database
+    with site.database.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
+        filters = cursor.execute(query("serving_filters"), {}).fetchone() or {}
         try:
             active = named(conn, None)
         except NotReady:

@@ -132,6 +132,7 @@ def compare_indexes(
     name = f"index_sample_{conn.info.backend_pid}"
     scratch = sql.Identifier("pgembed", name)
     with conn.transaction(force_rollback=True):
+        conn.execute(query("use_vector_path"), {"local": True})
         versions = conn.execute(query("server_versions")).fetchone()
         assert versions is not None  # noqa: S101 - a SELECT without FROM gives one row
         conn.execute(sql.SQL(query("create_sample_table")).format(table=scratch))

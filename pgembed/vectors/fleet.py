@@ -9,7 +9,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from pgembed.db.connection import connect, resolve
+from pgembed.db.connection import connect
+from pgembed.db.dsn import resolve
 from pgembed.errors import GenerationError, MissingExtra
 from pgembed.progress import SILENT, Progress
 from pgembed.vectors.reindex import ReindexResult, reindex
@@ -54,7 +55,7 @@ def reindex_on_ray(
     """
     ray = _import_ray()
     conninfo = resolve(dsn)
-    with connect(conninfo):
+    with connect(conninfo, access="session"):
         pass  # a database that cannot be reached is told here, not from each node
     began_here = not ray.is_initialized()
     try:

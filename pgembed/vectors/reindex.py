@@ -21,7 +21,8 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from pgembed.db.binary_copy import bad_rows
-from pgembed.db.connection import connect, register_vectors, resolve
+from pgembed.db.connection import connect
+from pgembed.db.dsn import resolve
 from pgembed.db.migrations import require_current
 from pgembed.db.sql import query
 from pgembed.encoders.artefact import Manifest
@@ -171,9 +172,8 @@ def reindex_with(
     if long is not None and long not in LONG:
         raise GenerationError(f"Long chunks cannot be embedded by {long!r}; there are {', '.join(LONG)}.")
     conninfo = resolve(dsn)
-    with connect(conninfo) as reader, connect(conninfo) as writer:
+    with _sessions(conninfo) as (reader, writer):
         require_current(writer)
-        _prepare_sessions(reader, writer)
         encoder_id = register_encoder(writer, encoder.manifest.spec, encoder.manifest.fingerprint)
         with choosing_lock(writer, encoder_id):
             generation, kind = find_or_create(writer, encoder.manifest, encoder_id, index_method, long, fresh=fresh)
@@ -191,9 +191,8 @@ def index_anew(
         GenerationError: there is no finished generation of this encoder.
     """
     conninfo = resolve(dsn)
-    with connect(conninfo) as reader, connect(conninfo) as writer:
+    with _sessions(conninfo) as (reader, writer):
         require_current(writer)
-        _prepare_sessions(reader, writer)
         encoder_id = register_encoder(writer, encoder.manifest.spec, encoder.manifest.fingerprint)
         generation = find_finished(writer, encoder.manifest, encoder_id)
         run = _Run(reader, writer, encoder, generation.id, encoder_id, BATCH, target_recall, progress)
@@ -388,8 +387,13 @@ def _noting_errors(conn: Connection, generation_id: int) -> Iterator[None]:
         raise
 
 
-def _prepare_sessions(*connections: Connection) -> None:
-    for conn in connections:
-        register_vectors(conn)
-        conn.execute(query("use_vector_path"), {})
-        conn.execute(query("long_running_session"))
+@contextlib.contextmanager
+def _sessions(conninfo: str) -> Iterator[tuple[Connection, Connection]]:
+    """Open the connection that reads and the one that writes and holds the locks."""
+    with (
+        connect(conninfo, vectors=True, access="session") as reader,
+        connect(conninfo, vectors=True, access="session") as writer,
+    ):
+        for conn in (reader, writer):
+            conn.execute(query("use_vector_path"), {"local": False})
+        yield reader, writer

@@ -13,7 +13,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from pgembed.db.sql import query
-from pgembed.errors import GenerationError, SearchError
+from pgembed.errors import GenerationError, SearchError, UnknownFilter
 from pgembed.vectors.generations import Generation, active_id, get_generation
 from pgembed.vectors.question import DEFAULT_MODE, Mode, QueryEncoder, Question
 
@@ -76,7 +76,8 @@ def search(
 
     Raises:
         SearchError: nothing is active, the generation cannot be searched, or `encoder` is not the one that made its
-            vectors (two models are never mixed); `text` is blank, `k` below 1, or a filter cannot be stored as text.
+            vectors (two models are never mixed); `text` is blank, `k` below 1, or a filter cannot be stored as text
+            or names a language, source or kind that does not exist (UnknownFilter).
     """
     limits = Question(k, language, path, source, kind, exact, collapse)
     question = limits.by_text(text, mode)
@@ -88,7 +89,11 @@ def search(
 
 
 def find(conn: Connection, question: Question) -> list[Hit]:
-    """Return the hits of a question, best first. Raises SearchError for what the server refuses."""
+    """Return the hits of a question, best first.
+
+    Raises:
+        SearchError: the server refuses; UnknownFilter: a language, kind or source does not exist.
+    """
     with refusals(), conn.cursor(row_factory=class_row(Hit)) as cursor:
         return cursor.execute(query("search"), question.parameters()).fetchall()
 
@@ -103,7 +108,10 @@ def refusals() -> Iterator[None]:
         psycopg.errors.ObjectNotInPrerequisiteState,
         psycopg.errors.UndefinedObject,
     ) as error:
-        raise SearchError(f"{error.diag.message_primary}.", remedy=error.diag.message_hint) from error
+        message, remedy = f"{error.diag.message_primary}.", error.diag.message_hint
+        if error.diag.column_name is not None:
+            raise UnknownFilter(error.diag.column_name, message, remedy=remedy) from error
+        raise SearchError(message, remedy=remedy) from error
 
 
 def searchable(conn: Connection, generation_id: int | None = None) -> Generation:

@@ -33,7 +33,7 @@ def watch(
     failures, ran = 0, False
     while True:
         try:
-            with connect(dsn) as conn:
+            with connect(dsn, access="session") as conn:
                 conn.execute(query("listen_for_chunks"))
                 while True:
                     try:

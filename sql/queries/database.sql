@@ -33,16 +33,6 @@ SELECT quote_ident(current_user), quote_ident(current_database()),
 -- The revision that the schema stands at; the table is there only after the first migration.
 SELECT version_num FROM pgembed.alembic_version;
 
--- name: isolate_statements
-SET default_transaction_isolation = 'read committed';
-
--- name: make_vector_visible
--- Adds the schema that an administrator has put pgvector into to the session's search_path, if it is not on it.
-SELECT set_config('search_path',
-                  concat_ws(', ', nullif(current_setting('search_path'), ''), quote_ident(n.nspname)), false)
-  FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
- WHERE e.extname = 'vector' AND n.nspname <> ALL (current_schemas(false));
-
 -- name: vector_schema
 SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector';
 

@@ -6,10 +6,6 @@ SELECT pg_try_advisory_lock(hashtextextended('pgembed.pairs', 0));
 -- name: pairs_unlock
 SELECT pg_advisory_unlock(hashtextextended('pgembed.pairs', 0));
 
--- name: notice_lost_clients
--- A statement of a client that was killed ends within two seconds, and its locks with it.
-SET client_connection_check_interval = '2s';
-
 -- name: pair_settings
 SELECT pgembed.mining_setting('near_duplicate'), pgembed.mining_setting('pairs_min_tokens')::integer;
 

@@ -2,7 +2,7 @@
 
 -- name: serving_timeout
 -- No request is worth a minute of the server; where somebody has set a limit, theirs holds.
-SELECT set_config('statement_timeout', '60s', false) WHERE current_setting('statement_timeout') = '0';
+SELECT set_config('statement_timeout', '60s', true) WHERE current_setting('statement_timeout') = '0';
 
 -- name: serving_chunk
 SELECT c.id AS chunk_id, c.language, c.kind, c.symbol, c.content, c.docstring, c.token_count, c.line_count,

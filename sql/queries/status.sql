@@ -1,8 +1,10 @@
 -- What `pgembed status` and `pgembed doctor` ask.
 
 -- name: status_settings
--- For the transaction: no plan of these is worth compiling, whatever it is thought to cost, and none waits for long.
-SELECT set_config('jit', 'off', true), set_config('lock_timeout', %(lock_timeout)s, true);
+-- For the transaction: no plan of these is worth compiling, whatever it is thought to cost, and none waits for long, or
+-- runs for more than a minute where nobody has set another limit.
+SELECT set_config('jit', 'off', true), set_config('lock_timeout', %(lock_timeout)s, true),
+       set_config('statement_timeout', coalesce(nullif(current_setting('statement_timeout'), '0'), '60s'), true);
 
 -- name: status_now
 SELECT clock_timestamp() AS at;

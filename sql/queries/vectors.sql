@@ -1,17 +1,10 @@
 -- Generations, their tables, and what fills and searches them. {table} is pgembed.code_embeddings_<id>.
 
 -- name: use_vector_path
--- For sessions of our own: the operators of vector, wherever its extension was put.
-SELECT set_config('search_path', format('pgembed, %%I, pg_temp', n.nspname), false)
+-- The operators of vector, wherever its extension was put: for the transaction (local), or for a session of our own.
+SELECT set_config('search_path', format('pgembed, %%I, pg_temp', n.nspname), %(local)s)
   FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
  WHERE e.extname = 'vector';
-
--- name: long_running_session
--- An index build takes as long as it takes; but not on behalf of a client that is gone. A host that is gone says nothing:
--- without keepalives its session, and the locks of its ranges, would stay for two hours.
-SELECT set_config('statement_timeout', '0', false), set_config('client_connection_check_interval', '2s', false),
-       set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_interval', '10', false),
-       set_config('tcp_keepalives_count', '3', false);
 
 -- name: try_lock_encoder
 SELECT pg_try_advisory_lock(hashtextextended('pgembed reindex', %(encoder_id)s));

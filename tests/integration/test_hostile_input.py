@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pgembed.corpus.ingest import ingest
-from pgembed.db.connection import connect, describe, normalise
+from pgembed.db.connection import connect
+from pgembed.db.dsn import describe, normalise
 from pgembed.encoders.artefact import load_manifest
 from pgembed.encoders.folder import folder_spec
 from pgembed.encoders.onnx_encoder import OnnxEncoder

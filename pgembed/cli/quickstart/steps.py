@@ -28,7 +28,8 @@ from pgembed.corpus.ingest import ingest
 from pgembed.corpus.sources import find_or_add, known_paths
 from pgembed.corpus.walk import Candidate, candidates
 from pgembed.db import migrations
-from pgembed.db.connection import connect, describe, resolve
+from pgembed.db.connection import connect
+from pgembed.db.dsn import describe, resolve
 from pgembed.db.embedded import EmbeddedServer
 from pgembed.db.sql import query
 from pgembed.encoders.artefact import Manifest
@@ -118,7 +119,7 @@ class Quickstart:
                 raise CorpusError(f"There is no file of code in {self.root}.", remedy="Give another folder.")
             self._announce(files)
             dsn = self._start()
-            with connect(dsn, vectors=True) as conn:
+            with connect(dsn, vectors=True, access="session") as conn:
                 self._ingest(conn, files)
                 self._mine(conn)
                 self._show_triplets(conn)

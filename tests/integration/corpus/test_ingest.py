@@ -382,7 +382,7 @@ def test_two_at_once_over_one_source_and_over_two(
     reports: list[IngestReport] = []
 
     def run(folder: Path) -> None:
-        with connect(database_url) as own:
+        with connect(database_url, access="session") as own:
             reports.append(ingest(own, folder))
 
     for _ in range(2):  # the second time, files are removed and added while the others are read

@@ -328,7 +328,7 @@ def test_two_at_once_do_not_double_the_work(conn: psycopg.Connection, database_u
     outcomes: list[object] = []
 
     def run(approximately: bool) -> None:
-        with connect(database_url) as own:
+        with connect(database_url, access="session") as own:
             try:
                 outcomes.append(find_pairs(own, approximate=approximately).chunks)
             except MiningError as error:
@@ -342,7 +342,7 @@ def test_two_at_once_do_not_double_the_work(conn: psycopg.Connection, database_u
     assert outcomes.count(400) == 1
     assert all(outcome in (400, 0) or "at work" in str(outcome) for outcome in outcomes)
     assert runs(conn) == [("full", True)]
-    with connect(database_url) as other:
+    with connect(database_url, access="session") as other:
         other.execute("SELECT pg_advisory_lock(hashtextextended('pgembed.pairs', 0))")
         with pytest.raises(MiningError, match="at work"):
             find_pairs(conn, approximate=True)
@@ -354,7 +354,7 @@ def test_kill_9_in_the_middle_is_gone_on_with(conn: psycopg.Connection, database
     program = (
         "import sys; from pgembed.db.connection import connect; from pgembed.mining import approximate, pairs; "
         "pairs._BAND_SLICE = 100; approximate._RANGE = 100; "
-        "pairs.find_pairs(connect(sys.argv[1]), approximate=True)"
+        "pairs.find_pairs(connect(sys.argv[1], access='session'), approximate=True)"
     )
     counted = {
         "signatures": "SELECT count(*) FROM pgembed.jaccard_signatures",

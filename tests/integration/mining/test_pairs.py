@@ -134,7 +134,7 @@ def test_two_at_once_do_not_double_the_work(conn: psycopg.Connection, database_u
     outcomes: list[object] = []
 
     def run() -> None:
-        with connect(database_url) as own:
+        with connect(database_url, access="session") as own:
             try:
                 outcomes.append(find_pairs(own).chunks)
             except MiningError as error:
@@ -193,7 +193,7 @@ def test_kill_9_in_the_middle_leaves_whole_slices(
     add_sets(look_alikes(3000))
     program = (
         "import sys; from pgembed.db.connection import connect; from pgembed.mining import pairs; "
-        "pairs._SLICE = 100; pairs.find_pairs(connect(sys.argv[1]))"
+        "pairs._SLICE = 100; pairs.find_pairs(connect(sys.argv[1], access='session'))"
     )
     process = subprocess.Popen([sys.executable, "-c", program, database_url])
     counted = "SELECT count(*) FILTER (WHERE pairs IS NOT NULL), count(*) FROM pgembed.pair_slices"

@@ -43,7 +43,7 @@ class Finder(threading.Thread):
 
     def run(self) -> None:
         try:
-            with connect(self._dsn) as own:
+            with connect(self._dsn, access="session") as own:
                 find_pairs(own, min_jaccard=0.5, approximate=self._approximate, progress=self._progress)
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             self._failed = error
@@ -87,7 +87,7 @@ def test_chunks_that_change_or_go_before_a_run_is_done(
     chunks["new"] = list(add_token_sets(conn, sets[200:], first=1))[::3]
     token = conn.execute("SELECT max(id) FROM pgembed.tokens").fetchone()
     statement = f"{change.replace('DELETE', 'DELETE FROM pgembed.code_chunks')} WHERE id = ANY(%(ids)s)"
-    with connect(database_url) as other:
+    with connect(database_url, access="session") as other:
         other.execute("BEGIN")
         other.execute(statement, {"ids": chunks[of], "token": token and token[0]})  # type: ignore[arg-type]
         with Finder(database_url, approximate=approximate) as finder:
@@ -106,7 +106,7 @@ def test_tokens_cannot_change_between_the_join_and_its_commit(conn: psycopg.Conn
     changed = threading.Event()
 
     def change() -> None:
-        with connect(database_url) as own:
+        with connect(database_url, access="session") as own:
             own.execute("UPDATE pgembed.code_chunks SET token_ids = token_ids[2:] || 100000 WHERE id = %s", (a,))
         changed.set()
 
@@ -132,7 +132,7 @@ def test_what_a_deletion_did_not_see_goes_with_the_next_run(
 ) -> None:
     sets = look_alikes(100)
     add_token_sets(conn, sets)
-    with connect(database_url) as other:
+    with connect(database_url, access="session") as other:
         other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         with other.transaction():
             other.execute("SELECT count(*) FROM pgembed.code_chunks")
@@ -157,7 +157,7 @@ def test_statements_see_what_is_committed_whatever_the_databases_default(
     name = conn.info.dbname
     conn.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")  # type: ignore[arg-type]
     try:
-        with psycopg.connect(database_url) as plain, connect(database_url) as ours:
+        with psycopg.connect(database_url) as plain, connect(database_url, access="session") as ours:
             assert plain.execute("SHOW transaction_isolation").fetchone() == ("serializable",)
             assert ours.execute("SHOW transaction_isolation").fetchone() == ("read committed",)
             with ours.transaction():
@@ -185,7 +185,7 @@ class Told:
 def test_a_full_run_waits_for_a_reader_without_stopping_others(conn: psycopg.Connection, database_url: str) -> None:
     add_token_sets(conn, look_alikes(60))
     told = Told()
-    with connect(database_url) as reader:
+    with connect(database_url, access="session") as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM pgembed.candidate_pairs")
         with Finder(database_url, progress=told) as finder:

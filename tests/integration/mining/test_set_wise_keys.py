@@ -61,7 +61,7 @@ def test_a_chunk_cannot_go_while_a_pair_of_it_is_being_stored(
     deleted = threading.Event()
 
     def delete() -> None:
-        with connect(database_url) as own:
+        with connect(database_url, access="session") as own:
             own.execute("DELETE FROM pgembed.code_chunks WHERE id = %s", (b,))
         deleted.set()
 
@@ -83,7 +83,7 @@ def test_a_pair_waits_for_a_deletion_and_is_then_refused(
     refused: list[BaseException] = []
 
     def store() -> None:
-        with connect(database_url) as own:
+        with connect(database_url, access="session") as own:
             try:
                 put(own, a, b)
             except psycopg.errors.ForeignKeyViolation as error:

@@ -178,7 +178,7 @@ def test_several_at_work_share_a_study(database_url: str) -> None:
     benches = [Scored() for _ in range(3)]
 
     def work(bench: Scored) -> TuningResult:
-        with connect(database_url) as conn:
+        with connect(database_url, access="session") as conn:
             return search(conn, bench, OPTIONS, budget=Budget(trials=12))
 
     with ThreadPoolExecutor(3) as pool:

@@ -54,13 +54,13 @@ def library(embedded_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFa
         upgrade(url)
         encoder = MadeUpEncoder(tmp_path_factory.mktemp("library"))
         code = [_code(n) for n in range(SIZE)]
-        with connect(url) as conn:
+        with connect(url, access="session") as conn:
             ids = add_code(conn, code)
             conn.execute("ANALYZE pgembed.code_chunks, pgembed.chunk_locations")
         generations = {
             method: reindex_with(url, encoder, index_method=method, fresh=True).generation_id for method in METHODS
         }
-        with connect(url) as conn:
+        with connect(url, access="session") as conn:
             conn.execute("UPDATE pgembed.generations SET state = 'active' WHERE id = %s", (generations["ivfflat"],))
             conn.execute("INSERT INTO pgembed.active_generation (generation_id) VALUES (%s)", (generations["ivfflat"],))
         vectors = np.array([encoder.vector(one.content) for one in code], dtype=np.float64)

@@ -94,7 +94,7 @@ def test_no_answer_mixes_two_generations_while_the_pointer_goes_back_and_forth(
     stop = threading.Event()
 
     def swap() -> None:
-        with connect(database_url) as other:
+        with connect(database_url, access="session") as other:
             while not stop.is_set():
                 rollback(other)
 

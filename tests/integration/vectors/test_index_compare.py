@@ -162,7 +162,7 @@ def test_each_vector_is_fetched_once_for_its_distance(
 
 
 def test_the_command_shows_draws_and_tells_scripts(database_url: str, tiny_encoder: Path, tmp_path: Path) -> None:
-    with connect(database_url) as conn:
+    with connect(database_url, access="session") as conn:
         add_code(conn, [f"def f{n}(): return [{n}, {n * n}, {n % 7}]" for n in range(60)])
     early = pgembed("index", "compare", "--dsn", database_url)
     assert (early.code, early.stdout) == (1, "")

@@ -17,8 +17,8 @@ FILTERS: list[dict[str, str]] = [
     {"path": "mime/*"},
     {"path": "message.py", "kind": "method"},
     {"source": "json"},
-    {"source": "nowhere"},
-    {"language": "cobol"},
+    {"path": "nowhere/*"},
+    {"language": "restructuredtext", "kind": "method"},
     {"language": "python", "source": "email", "path": "*er.py", "kind": "function"},
 ]
 QUERIES = (

@@ -208,7 +208,7 @@ def test_a_chunk_that_another_session_is_deleting_is_neither_waited_for_nor_lost
 ) -> None:
     ids = add_code(conn, numbered_texts(40))
     batches = iter(range(100))
-    with connect(database_url) as other:
+    with connect(database_url, access="session") as other:
 
         def during() -> None:
             match next(batches):

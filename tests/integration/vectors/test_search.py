@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgembed.db.connection import connect
-from pgembed.errors import GenerationError, SearchError
+from pgembed.errors import GenerationError, SearchError, UnknownFilter
 from pgembed.vectors.index import METHODS
 from pgembed.vectors.reindex import reindex_with
 from pgembed.vectors.search import Hit
@@ -34,7 +34,7 @@ Keep = Callable[[Code], bool]
 FILTERS: dict[str, tuple[dict[str, Any], Keep]] = {
     "most": ({"language": "python"}, lambda code: code.language == "python"),
     "few": ({"language": "rust"}, lambda code: code.language == "rust"),
-    "none": ({"language": "cobol"}, lambda code: False),
+    "none": ({"path": "nowhere"}, lambda code: False),
     "kind": ({"kind": "window"}, lambda code: code.kind == "window"),
     "folder": ({"path": "src"}, lambda code: any(path.startswith("src/") for _, path in code.places)),
     "glob": ({"path": "*/file3.*"}, lambda code: any("/file3." in path for _, path in code.places)),
@@ -43,7 +43,9 @@ FILTERS: dict[str, tuple[dict[str, Any], Keep]] = {
     "backslash": ({"path": "back\\slash"}, lambda code: any("back\\slash/" in path for _, path in code.places)),
     "source": ({"source": "main"}, lambda code: any(source == "main" for source, _ in code.places)),
     "small source": ({"source": "copies"}, lambda code: any(source == "copies" for source, _ in code.places)),
-    "unknown source": ({"source": "nowhere"}, lambda code: False),
+    "none together": (
+        {"language": "rust", "kind": "class"}, lambda code: (code.language, code.kind) == ("rust", "class")
+    ),
     "one place": (
         # a chunk that stands in one source and, in another one, below this path does not pass
         {"source": "main", "path": "vendor"},
@@ -280,11 +282,14 @@ def test_blank_text_is_refused(library: Library, reader: psycopg.Connection, tex
 
 
 @pytest.mark.parametrize("value", ["'; DROP TABLE pgembed.code_chunks; --", "%", "\\", '"', "$1", "a" * 100_000, "é😀"])
-def test_hostile_filters_find_nothing_and_harm_nothing(
-    library: Library, reader: psycopg.Connection, value: str
-) -> None:
-    for name in ("language", "path", "source", "kind"):
-        assert search(reader, library.encoder, "x", **{name: value}) == []
+def test_hostile_filters_harm_nothing(library: Library, reader: psycopg.Connection, value: str) -> None:
+    assert search(reader, library.encoder, "x", path=value) == []
+    for name in ("language", "source", "kind"):
+        with pytest.raises(UnknownFilter) as caught:
+            search(reader, library.encoder, "x", **{name: value})
+        assert caught.value.filter == name
+        assert value[:100] in caught.value.message
+        assert len(str(caught.value)) < 1000
     assert reader.execute("SELECT count(*) FROM pgembed.code_chunks").fetchone() == (2000,)
 
 

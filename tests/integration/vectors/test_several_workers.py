@@ -83,7 +83,7 @@ def test_chunks_that_come_and_go_meanwhile(conn: psycopg.Connection, database_ur
     def change() -> None:
         if not changed.is_set():
             changed.set()
-            with connect(database_url) as own:
+            with connect(database_url, access="session") as own:
                 add_code(own, numbered_texts(30, start=1000))
                 own.execute("DELETE FROM pgembed.code_chunks WHERE id = ANY (%s)", (ids[50:120:3],))
 
@@ -132,7 +132,7 @@ def test_a_generation_is_not_dropped_under_its_workers(
     told: list[str] = []
 
     def try_to_drop() -> None:
-        with connect(database_url) as own, pytest.raises(GenerationError) as caught:
+        with connect(database_url, access="session") as own, pytest.raises(GenerationError) as caught:
             prune(own, ids=[1])
         told.append(str(caught.value))
 

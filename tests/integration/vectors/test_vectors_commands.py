@@ -92,7 +92,7 @@ def test_commands_tell_a_person_the_same(run: Run, conn: psycopg.Connection) -> 
     shown = run("search", "read the file", "--k", 3).stdout
     assert "src/0.py:" in shown
     assert "\x1b[31m" not in shown
-    assert "No chunk passes these filters." in run("search", "x", "--source", "nowhere").stdout
+    assert "No chunk passes these filters." in run("search", "x", "--path", "nowhere").stdout
     assert "There was nothing to drop." in run("generations", "prune").stdout
 
 

@@ -3,7 +3,8 @@
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from pgembed.db.connection import connect, describe, normalise
+from pgembed.db.connection import connect
+from pgembed.db.dsn import describe, normalise
 from pgembed.errors import ConfigurationError, DatabaseError
 
 
