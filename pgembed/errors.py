@@ -13,6 +13,7 @@
     ├── ExportError             an ONNX graph that does not equal the model it came from
     ├── GenerationError         reindex, generations and their indexes
     ├── SearchError             a search that cannot be answered
+    │   └── UnknownFilter       a language, kind or source that does not exist
     └── EvaluationError         data sets and measurements
 
 Only `cli` turns these into exit codes.
@@ -85,6 +86,14 @@ class GenerationError(PgembedError):
 
 class SearchError(PgembedError):
     """The search cannot be answered."""
+
+
+class UnknownFilter(SearchError):
+    """The value of `filter` (language, kind or source) does not exist; the remedy lists those that do."""
+
+    def __init__(self, filter: str, message: str, *, remedy: str | None) -> None:
+        self.filter = filter
+        super().__init__(message, remedy=remedy)
 
 
 class EvaluationError(PgembedError):

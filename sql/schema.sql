@@ -523,15 +523,65 @@ COMMENT ON FUNCTION pgembed.explain_triplet(ordinal bigint) IS 'Why is this trip
 --
 
 CREATE FUNCTION pgembed.filter_clause(language text, path text, source text, kind text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    LANGUAGE plpgsql STABLE
     SET search_path TO 'pgembed', 'public', 'pg_temp'
-    RETURN ((CASE WHEN (language IS NOT NULL) THEN ' AND c.language = $3'::text ELSE ''::text END || CASE WHEN (kind IS NOT NULL) THEN ' AND c.kind = $6'::text ELSE ''::text END) || CASE WHEN ((path IS NULL) AND (source IS NULL)) THEN ''::text ELSE (((' AND EXISTS (SELECT FROM chunk_locations l WHERE l.chunk_id = c.id'::text || CASE WHEN (path IS NOT NULL) THEN ' AND l.path LIKE ANY ($4)'::text ELSE ''::text END) || CASE WHEN (source IS NOT NULL) THEN ' AND l.source_id = $5'::text ELSE ''::text END) || ')'::text) END);
+    AS $_$
+#variable_conflict use_variable
+BEGIN
+    IF language <> (SELECT coalesce(min(c.language), '') FROM code_chunks c WHERE c.language >= language) THEN
+        PERFORM refuse_filter('language', language);
+    END IF;
+    IF kind <> (SELECT coalesce(min(c.kind), '') FROM code_chunks c WHERE c.kind >= kind) THEN
+        PERFORM refuse_filter('kind', kind);
+    END IF;
+    IF source_id(source) = 0 THEN
+        PERFORM refuse_filter('source', source);
+    END IF;
+    RETURN CASE WHEN language IS NOT NULL THEN ' AND c.language = $3' ELSE '' END
+        || CASE WHEN kind IS NOT NULL THEN ' AND c.kind = $6' ELSE '' END
+        || CASE WHEN path IS NULL AND source IS NULL THEN ''
+                ELSE ' AND EXISTS (SELECT FROM chunk_locations l WHERE l.chunk_id = c.id'
+                  || CASE WHEN path   IS NOT NULL THEN ' AND l.path LIKE ANY ($4)' ELSE '' END
+                  || CASE WHEN source IS NOT NULL THEN ' AND l.source_id = $5'     ELSE '' END || ')' END;
+END;
+$_$;
 
 --
 -- Name: FUNCTION filter_clause(language text, path text, source text, kind text); Type: COMMENT; Schema: pgembed; Owner: -
 --
 
-COMMENT ON FUNCTION pgembed.filter_clause(language text, path text, source text, kind text) IS 'The condition that the filters of a search are';
+COMMENT ON FUNCTION pgembed.filter_clause(language text, path text, source text, kind text) IS 'The condition that the filters of a search are; an error for a value that does not exist';
+
+--
+-- Name: filter_values(text); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.filter_values(filter text) RETURNS SETOF text
+    LANGUAGE sql STABLE ROWS 10
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+    WITH RECURSIVE languages AS (
+        SELECT min(c.language) AS value FROM code_chunks c
+         UNION ALL
+        SELECT (SELECT min(c.language) FROM code_chunks c WHERE c.language > l.value) FROM languages l WHERE l.value IS NOT NULL
+    ), kinds AS (
+        SELECT min(c.kind) AS value FROM code_chunks c
+         UNION ALL
+        SELECT (SELECT min(c.kind) FROM code_chunks c WHERE c.kind > k.value) FROM kinds k WHERE k.value IS NOT NULL
+    )
+    SELECT l.value FROM languages l WHERE filter_values.filter = 'language' AND l.value IS NOT NULL
+     UNION ALL
+    SELECT k.value FROM kinds k WHERE filter_values.filter = 'kind' AND k.value IS NOT NULL
+     UNION ALL
+    SELECT s.name FROM sources s WHERE filter_values.filter = 'source'
+     ORDER BY 1;
+$$;
+
+--
+-- Name: FUNCTION filter_values(filter text); Type: COMMENT; Schema: pgembed; Owner: -
+--
+
+COMMENT ON FUNCTION pgembed.filter_values(filter text) IS 'The languages, kinds or sources that a search can be limited to';
 
 --
 -- Name: first_place(bigint, text, text); Type: FUNCTION; Schema: pgembed; Owner: -
@@ -1620,6 +1670,32 @@ $$;
 COMMENT ON FUNCTION pgembed.nearest(query public.vector, k integer, language text, path text, source text, kind text, generation bigint, exact boolean) IS 'The k chunks nearest to a vector in one generation, by cosine similarity';
 
 --
+-- Name: nearest_name(text, text[]); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.nearest_name(wanted text, names text[]) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $_$
+    WITH pairs AS (
+        SELECT DISTINCT word.text, substr('^' || lower(word.text) || '$', place, 2) AS pair
+          FROM unnest(nearest_name.names || nearest_name.wanted) AS word (text)
+         CROSS JOIN LATERAL generate_series(1, length(word.text) + 1) AS place
+    ), counted AS (
+        SELECT p.text, count(*) AS own, count(w.pair) AS shared
+          FROM pairs p
+          LEFT JOIN pairs w ON w.text = nearest_name.wanted AND w.pair = p.pair
+         GROUP BY p.text
+    )
+    SELECT c.text
+      FROM counted c
+      JOIN counted w ON w.text = nearest_name.wanted
+     WHERE c.text <> nearest_name.wanted AND 4 * c.shared >= c.own + w.own - c.shared
+     ORDER BY c.shared::float8 / (c.own + w.own - c.shared) DESC, c.text
+     LIMIT 1;
+$_$;
+
+--
 -- Name: notify_chunks(); Type: FUNCTION; Schema: pgembed; Owner: -
 --
 
@@ -1946,6 +2022,35 @@ BEGIN
 END $$;
 
 --
+-- Name: refuse_filter(text, text); Type: FUNCTION; Schema: pgembed; Owner: -
+--
+
+CREATE FUNCTION pgembed.refuse_filter(filter text, value text) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pgembed', 'public', 'pg_temp'
+    AS $$
+DECLARE
+    there   text[] := ARRAY(SELECT filter_values(filter));
+    meant   text;
+    shown   text;
+BEGIN
+    IF there = '{}' THEN
+        RETURN;
+    END IF;
+    meant := nearest_name(left(value, 100), there);
+    shown := (SELECT string_agg(left(name, 60), ', ' ORDER BY place)
+                FROM unnest(there) WITH ORDINALITY AS t (name, place) WHERE place <= 20);
+    RAISE EXCEPTION '%', format(CASE filter WHEN 'language' THEN 'no chunk is in the language ''%s'''
+                                            WHEN 'kind'     THEN 'no chunk is of the kind ''%s'''
+                                            ELSE 'there is no source ''%s''' END, left(value, 100))
+          USING ERRCODE = 'invalid_parameter_value', COLUMN = filter,
+                HINT = coalesce('Did you mean ' || left(meant, 60) || '? ', '') || 'There are: ' || shown
+                    || CASE WHEN cardinality(there) > 20 THEN format(' and %s more', cardinality(there) - 20) ELSE '' END
+                    || '.';
+END;
+$$;
+
+--
 -- Name: require_paired_chunks(); Type: FUNCTION; Schema: pgembed; Owner: -
 --
 
@@ -2101,14 +2206,7 @@ BEGIN
                     HINT = 'Finish it: pgembed reindex';
     END IF;
 
-    IF language IS NOT NULL THEN filters := filters || ' AND c.language = $3'; END IF;
-    IF kind     IS NOT NULL THEN filters := filters || ' AND c.kind = $6'; END IF;
-    IF path IS NOT NULL OR source IS NOT NULL THEN
-        filters := filters || ' AND EXISTS (SELECT FROM chunk_locations l WHERE l.chunk_id = c.id'
-            || CASE WHEN path   IS NOT NULL THEN ' AND l.path LIKE ANY ($4)' ELSE '' END
-            || CASE WHEN source IS NOT NULL THEN ' AND l.source_id = $5'     ELSE '' END || ')';
-    END IF;
-
+    filters := filter_clause(language, path, source, kind);
     IF filters <> '' THEN
         EXECUTE 'EXPLAIN (FORMAT JSON) SELECT FROM code_chunks c WHERE true' || filters INTO estimate
           USING NULL::vector, k, language, path_patterns(path), source_id(source), kind;
@@ -3484,6 +3582,12 @@ CREATE INDEX chunk_locations_symbol_idx ON pgembed.chunk_locations USING hash (s
 --
 
 CREATE INDEX chunk_splits_split_idx ON pgembed.chunk_splits USING btree (split);
+
+--
+-- Name: code_chunks_kind_idx; Type: INDEX; Schema: pgembed; Owner: -
+--
+
+CREATE INDEX code_chunks_kind_idx ON pgembed.code_chunks USING btree (kind);
 
 --
 -- Name: code_chunks_language_idx; Type: INDEX; Schema: pgembed; Owner: -

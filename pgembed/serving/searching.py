@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pgembed.errors import SearchError
+from pgembed.errors import SearchError, UnknownFilter
 from pgembed.serving.answers import (
     Answering,
     Compared,
@@ -36,6 +36,8 @@ def search(site: Site, text: str, mode: Mode, limits: Limits, generation_id: int
     """Return the hits for a text, all from one generation."""
     try:
         return _search(site, text, mode, limits, generation_id, excerpts=excerpts)
+    except UnknownFilter:
+        raise
     except SearchError:
         if generation_id is not None or mode == "lexical":
             raise

@@ -63,6 +63,7 @@ class CodeChunk(Identified, Base):
     __table_args__ = (
         CheckConstraint("octet_length(sha256) = 32"),
         Index("code_chunks_language_idx", "language"),
+        Index("code_chunks_kind_idx", "kind"),
         Index("code_chunks_symbol_idx", "symbol", postgresql_using="hash"),
     )
 

@@ -259,6 +259,8 @@ def test_the_status_tells_how_far_a_filling_is(database_url: str, conn: psycopg.
     [
         ({"q": " "}, 400, "The text to search for is empty."),
         ({"q": "x", "language": "a\0b"}, 400, "The language holds a NUL byte"),
+        ({"q": "x", "language": "pyton"}, 400, "no chunk is in the language 'pyton'."),
+        ({"q": "x", "mode": "lexical", "source": "nope"}, 400, "there is no source 'nope'."),
         ({"q": "x", "generation": 4711}, 409, "There is no generation 4711."),
         ({"q": "x", "k": 0}, 422, "k: "),
         ({"q": "x" * 8001}, 422, "q: "),

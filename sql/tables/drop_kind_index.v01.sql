@@ -1,0 +1,1 @@
+DROP INDEX code_chunks_kind_idx;
