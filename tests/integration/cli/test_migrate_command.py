@@ -1,6 +1,7 @@
 """`pgembed migrate` as a person runs it; what it does to a database is in tests/migration."""
 
 import json
+from typing import Any
 
 import psycopg
 import pytest
@@ -20,7 +21,7 @@ def revision(dsn: str) -> str | None:
 
 
 def test_up_and_down_for_a_script(empty_database_url: str) -> None:
-    def migrate(*arguments: str) -> object:
+    def migrate(*arguments: str) -> Any:
         outcome = pgembed("migrate", "--json", "--dsn", empty_database_url, *arguments)
         assert (outcome.code, outcome.stderr) == (0, "")
         return json.loads(outcome.stdout)
@@ -31,15 +32,20 @@ def test_up_and_down_for_a_script(empty_database_url: str) -> None:
     assert migrate() == {"direction": "up", "revisions": []}
     assert migrate("--down", first) == {"direction": "down", "revisions": later[::-1]}
     assert revision(empty_database_url) == first
-    left = {"left": ["the extension vector"]}
-    assert migrate("--down", "base") == {"direction": "down", "revisions": [first], **left}
+    down = migrate("--down", "base")
+    left = down.pop("left")
+    assert down == {"direction": "down", "revisions": [first]}
+    # and roles, where another test has made them on this server
+    assert [what for what in left if not what.startswith("the roles pgembed_")] == ["the extension vector"]
     assert revision(empty_database_url) is None
-    assert migrate("--down", "base") == {"direction": "down", "revisions": [], **left}
+    assert migrate("--down", "base") == {"direction": "down", "revisions": [], "left": left}
 
 
 def test_down_for_a_person(database_url: str) -> None:
     outcome = pgembed("migrate", "--down", "base", "--dsn", database_url)
-    assert outcome.stdout == (f"Undone: {', '.join(reversed(revisions()))}\nLeft in place: the extension vector\n")
+    assert outcome.stdout.startswith(
+        f"Undone: {', '.join(reversed(revisions()))}\nLeft in place: the extension vector\n"
+    )
     with psycopg.connect(database_url) as connection:
         assert connection.execute("SELECT to_regnamespace('pgembed')").fetchone() == (None,)
 
