@@ -123,12 +123,17 @@ def _collect(conn: Connection, cursor: psycopg.Cursor[Row]) -> Overview:
         generations=generations,
         leases=[{name: value for name, value in lease.items() if name != "encoder_id"} for lease in leases],
         training_runs=[_training_run(found, leases) for found in rows("status_training_runs")],
-        rejected=rows("status_rejected"),
+        rejected=[_rejected(found) for found in rows("rejected_by_reason", source_id=None)],
         errors=rows("status_errors"),
         disk=row("status_disk"),
         sessions=rows("status_sessions"),
         at=row("status_now")["at"],
     )
+
+
+def _rejected(found: Row) -> Row:
+    examples = found.pop("examples")
+    return {**found, "example": examples[0]}
 
 
 def _generation(conn: Connection, found: Row, chunks: int, leases: list[Row]) -> Row:

@@ -29,7 +29,7 @@ SHAPE = {
         "id", "state", "view", "base", "encoder", "steps", "last_step", "last_loss", "better", "worse",
         "at_work", "steps_per_second", "seconds_left", "started_at", "finished_at", "error",
     },
-    "rejected": {"stage", "reason", "items", "example"},
+    "rejected": {"stage", "outcome", "reason", "items", "example"},
     "errors": {"what", "id", "stage", "place", "error", "at"},
     "disk": {
         "total_bytes", "chunks_bytes", "words_bytes", "pairs_bytes", "triplets_bytes", "vectors_bytes", "indexes_bytes",

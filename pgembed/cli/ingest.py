@@ -53,7 +53,7 @@ def ingest(
     """Read code into the database: functions and methods, their docstrings, their tokens.
 
     A second run touches only what changed. What cannot be used is left out, counted by reason here, and listed in
-    pgembed.rejected_items.
+    pgembed.rejected_items; a file that gave chunks, and of which a part could not be used, is told as partly read.
 
     \b
     Examples:
@@ -105,9 +105,11 @@ def _show(report: "IngestReport") -> None:
         _line("  read    " + ", ".join(f"{count:,} {language}" for language, count in report.languages.most_common()))
     if report.files_ignored:
         _line(f"  excluded by .gitignore, --exclude, or as caches: {report.files_ignored:,} files and folders")
-    for reason, count in report.left_out.most_common():
-        more = " …" if count > len(report.examples[reason]) else ""
-        _line(f"  left out, {reason}: {count:,} ({', '.join(report.examples[reason])}{more})")
+    for outcome, reasons in report.examples.items():
+        for reason, examples in reasons.items():
+            count = report.rejected(outcome)[reason]
+            more = " …" if count > len(examples) else ""
+            _line(f"  {outcome}, {reason}: {count:,} ({', '.join(examples)}{more})")
 
 
 def _line(text: str) -> None:

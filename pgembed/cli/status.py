@@ -155,7 +155,7 @@ def _shown(found: "Overview", rates: dict[int, float]) -> list[RenderableType]:
         _generations(found, rates),
         _rows("Leases", [_lease(row) for row in found.leases if _is_told(row, found)]),
         _rows("Training runs (newest first)", [_training_run(row) for row in found.training_runs]),
-        _rows("Rejected input", found.rejected),
+        _rows("Input that could not be used", found.rejected),
         _rows("Last errors", [_error(row) for row in found.errors]),
         _rows("Commands at work now", found.sessions),
     ]

@@ -77,9 +77,9 @@ def ingest(
         )
         row = conn.execute(query("source_totals"), {"source_id": source_id}).fetchone()
         report.chunks, report.locations = row or (0, 0)
-        for reason, count, examples in conn.execute(query("source_rejects"), {"source_id": source_id}):
-            report.left_out[reason] = count
-            report.examples[reason] = examples
+        for _, outcome, reason, count, examples in conn.execute(query("rejected_by_reason"), {"source_id": source_id}):
+            report.rejected(outcome)[reason] = count
+            report.examples.setdefault(outcome, {})[reason] = examples
         report.seconds = time.monotonic() - started
         return report
 

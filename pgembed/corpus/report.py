@@ -36,9 +36,14 @@ class IngestReport:
     languages: Counter[str] = field(default_factory=Counter)
     """Chunks of the files read, by language."""
     left_out: Counter[str] = field(default_factory=Counter)
-    """Files, folders and parts of files by reason, as they stand now; `pgembed.rejected_items` lists them."""
-    examples: dict[str, list[str]] = field(default_factory=dict)
-    """A few paths for each reason."""
+    """Files and folders of which nothing is in the database, by reason, as they stand now; `pgembed.rejected_items`
+    lists these and the next two."""
+    partly_read: Counter[str] = field(default_factory=Counter)
+    """Files that gave chunks, and of which a part could not be used."""
+    not_read_again: Counter[str] = field(default_factory=Counter)
+    """Files and folders that cannot be looked at any more; their chunks are as they were."""
+    examples: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    """A few paths for each outcome ("left out", "partly read", "not read again") and reason."""
     seconds: float = 0.0
 
     @property
@@ -46,7 +51,13 @@ class IngestReport:
         """Files looked at per second, the unchanged ones included."""
         return (self.files_read + self.files_unchanged) / self.seconds if self.seconds else 0.0
 
+    def rejected(self, outcome: str) -> Counter[str]:
+        """Return the counter of an outcome, as the query `rejected_by_reason` calls it."""
+        counter: Counter[str] = getattr(self, outcome.replace(" ", "_"))
+        return counter
+
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
-        return {**asdict(self), "languages": dict(self.languages), "left_out": dict(self.left_out),
-                "files_per_second": self.files_per_second}  # fmt: skip
+        counters = ("languages", "left_out", "partly_read", "not_read_again")
+        plain = {name: dict(getattr(self, name)) for name in counters}
+        return {**asdict(self), **plain, "files_per_second": self.files_per_second}

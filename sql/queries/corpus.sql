@@ -160,10 +160,25 @@ ANALYZE pgembed.code_chunks, pgembed.chunk_locations, pgembed.tokens, pgembed.so
 -- name: source_totals
 SELECT count(DISTINCT chunk_id), count(*) FROM pgembed.chunk_locations WHERE source_id = %(source_id)s;
 
--- name: source_rejects
--- Reason, number, and a few of the paths.
-SELECT reason, count(*), (array_agg(path ORDER BY path COLLATE "C"))[1:3]
-  FROM pgembed.rejected_items
- WHERE stage = 'ingest' AND source_id = %(source_id)s
- GROUP BY reason
- ORDER BY count(*) DESC, reason;
+-- name: rejected_by_reason
+-- What a source, or with null all there is, could not use: number and a few of the paths, by reason and by outcome.
+--
+-- left out         nothing of it is in the database
+-- partly read      a file with chunks: the rest of it is left out
+-- not read again   it cannot be looked at any more; the chunks of a file, or of what is in a folder, are as they were
+SELECT r.stage, o.outcome, r.reason, count(*) AS items, (array_agg(r.path ORDER BY r.path COLLATE "C"))[1:3] AS examples
+  FROM pgembed.rejected_items r
+ CROSS JOIN LATERAL (
+       SELECT CASE WHEN r.reason = 'unreadable'
+                    AND EXISTS (SELECT FROM pgembed.source_files f
+                                  JOIN pgembed.chunk_locations l USING (source_id, path)
+                                 WHERE f.source_id = r.source_id
+                                   AND (f.path = r.path OR r.path = '.' OR starts_with(f.path, r.path || '/')))
+                   THEN 'not read again'
+                   WHEN EXISTS (SELECT FROM pgembed.chunk_locations l
+                                 WHERE l.source_id = r.source_id AND l.path = r.path)
+                   THEN 'partly read'
+                   ELSE 'left out' END AS outcome) o
+ WHERE %(source_id)s::bigint IS NULL OR r.source_id = %(source_id)s
+ GROUP BY r.stage, o.outcome, r.reason
+ ORDER BY items DESC, r.stage, o.outcome, r.reason;

@@ -135,12 +135,6 @@ SELECT r.id, r.state, r.view, r.started_at, r.finished_at, r.error,
  ORDER BY r.id DESC
  LIMIT 5;
 
--- name: status_rejected
-SELECT stage, reason, count(*) AS items, min(path) AS example
-  FROM pgembed.rejected_items
- GROUP BY stage, reason
- ORDER BY items DESC, stage, reason;
-
 -- name: status_errors
 -- What went wrong lately: the newest three generations and three training runs with an error, and the newest item that
 -- was rejected at each stage.

@@ -204,10 +204,10 @@ class Quickstart:
             )
             step.skipped = not (report.files_read or report.files_deleted)
             step.amount = report.chunks_new
-            left_out = sum(report.left_out.values())
+            left_out, partly = sum(report.left_out.values()), sum(report.partly_read.values())
             step.note = f"{report.chunks:,} chunks at {report.locations:,} places"
-            if left_out:
-                step.note += f"; {left_out:,} items left out, with reasons in pgembed.rejected_items"
+            if left_out or partly:
+                step.note += f"; {left_out:,} items left out and {partly:,} partly read: see pgembed.rejected_items"
         self.outcome.source, self.outcome.chunks = report.source, report.chunks
         row = conn.execute(query("count_chunks")).fetchone()
         others = (row[0] if row else 0) - report.chunks

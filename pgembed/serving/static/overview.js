@@ -23,7 +23,7 @@ export async function indexView(main, _given, status) {
     fill(rest, h("h2", {}, "Generations"), generations.length ? generationTable(generations, active) : h("p", { class: "notice" }, "None yet: ", h("code", {}, "pgembed reindex"), "."),
       h("h2", {}, "Evaluations"), evaluations.length ? bySet(evaluations) : h("p", { class: "notice" }, "Nothing was measured yet: ", h("code", {}, "pgembed eval"), "."));
     if (status?.rejected.length) {
-      rest.append(h("h2", {}, "Left out"), table("Input that could not be used", [["stage", (row) => row.stage], ["reason", (row) => row.reason], ["items", (row) => count(row.items), "right"], ["such as", (row) => row.example ?? "", "wrap"]], status.rejected));
+      rest.append(h("h2", {}, "Left out"), table("Input that could not be used", [["stage", (row) => row.stage], ["outcome", (row) => row.outcome], ["reason", (row) => row.reason], ["items", (row) => count(row.items), "right"], ["such as", (row) => row.example ?? "", "wrap"]], status.rejected));
     }
   } catch (error) {
     fill(rest, problem(error));

@@ -96,9 +96,10 @@ def test_rejected_input_by_reason_with_an_example(conn: psycopg.Connection, data
         conn.execute(
             "INSERT INTO pgembed.rejected_items (stage, path, reason) VALUES ('ingest', %s, %s)", (path, reason)
         )
+    common = {"stage": "ingest", "outcome": "left out"}
     assert status(database_url)["rejected"] == [
-        {"stage": "ingest", "reason": "too_large", "items": 2, "example": "pages/[id].tsx"},
-        {"stage": "ingest", "reason": "nul_bytes", "items": 1, "example": "a\x1b[31m[/red].py"},
+        {**common, "reason": "too_large", "items": 2, "example": "pages/[id].tsx"},
+        {**common, "reason": "nul_bytes", "items": 1, "example": "a\x1b[31m[/red].py"},
     ]
     text = shown(database_url)
     assert "pages/[id].tsx" in text

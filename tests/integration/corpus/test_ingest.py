@@ -144,10 +144,12 @@ def test_bad_files_are_left_out_with_their_reason_and_the_rest_is_kept(
         "dangling.py": "symlink", "pipe.py": "not_a_file", "caf\\xe9.py": "path_encoding",
     }  # fmt: skip
     assert dict(report.left_out) == {
-        "nul_bytes": 1, "encoding": 1, "syntax_error": 1, "minified": 1, "generated": 1, "vendored": 1, "too_large": 1,
-        "symlink": 2, "not_a_file": 1, "path_encoding": 1,
+        "nul_bytes": 1, "encoding": 1, "minified": 1, "generated": 1, "vendored": 1, "too_large": 1, "symlink": 2,
+        "not_a_file": 1, "path_encoding": 1,
     }  # fmt: skip
-    assert report.examples["symlink"] == ["dangling.py", "loop"]
+    assert dict(report.partly_read) == {"syntax_error": 1}
+    assert report.examples["left out"]["symlink"] == ["dangling.py", "loop"]
+    assert report.examples["partly read"] == {"syntax_error": ["broken.py"]}
     assert report.files_empty == 2
     symbols = {row[4] for row in _locations(conn)}
     assert symbols == {"good", "f", "before", "after", "escape"}
@@ -166,7 +168,8 @@ def test_a_second_run_writes_no_row_but_the_sources(conn: psycopg.Connection, ro
     second = ingest(conn, root)
     assert _versions(conn, *_TABLES[1:]) == before
     assert (second.files_read, second.files_unchanged, second.chunks_new, second.chunks_deleted) == (0, 6, 0, 0)
-    assert second.left_out == first.left_out
+    assert (second.left_out, second.partly_read) == (first.left_out, first.partly_read)
+    assert (dict(first.left_out), dict(first.partly_read)) == ({"nul_bytes": 1}, {"syntax_error": 1})
     assert (second.chunks, second.locations) == (first.chunks, first.locations)
 
 
@@ -258,6 +261,7 @@ def test_what_cannot_be_looked_at_keeps_its_rows(
         report = ingest(conn, root)
     assert (report.files_deleted, report.chunks) == (0, 2)
     assert _rejected(conn) == {"closed": "unreadable"}
+    assert (dict(report.left_out), dict(report.not_read_again)) == ({}, {"unreadable": 1})
     ingest(conn, root)
     assert _rejected(conn) == {}
 

@@ -45,6 +45,22 @@ def test_the_report_says_what_was_done_and_what_was_left_out(database_url: str, 
     assert report["files_ignored"] == 1
 
 
+def test_a_file_with_chunks_is_not_called_left_out(database_url: str, tmp_path: Path) -> None:
+    (tmp_path / "half.py").write_text("def broken(:\n    pass\n\n\ndef whole():\n    return 1\n")
+    (tmp_path / "nothing.py").write_bytes(b"\0")
+    arguments = ["ingest", str(tmp_path), "--dsn", database_url]
+    shown = CliRunner().invoke(app, arguments).stdout
+    assert "1 new" in shown
+    assert "  partly read, syntax_error: 1 (half.py)\n" in shown
+    assert "  left out, nul_bytes: 1 (nothing.py)\n" in shown
+    (report,) = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    assert (report["left_out"], report["partly_read"]) == ({"nul_bytes": 1}, {"syntax_error": 1})
+    status = json.loads(CliRunner().invoke(app, ["status", "--json", "--dsn", database_url]).stdout)
+    assert {(row["outcome"], row["example"]) for row in status["rejected"]} == {
+        ("left out", "nothing.py"), ("partly read", "half.py"),
+    }  # fmt: skip
+
+
 def test_a_path_that_does_not_exist_ends_the_command_before_it_begins(
     database_url: str, conn: psycopg.Connection, tmp_path: Path
 ) -> None:
