@@ -89,7 +89,11 @@ class EmbeddedServer:
             self._forget_zombie()
             if not self.is_running():
                 return False
+            sockets = self.socket_dir
             self._pg_ctl("stop", "--mode=fast", f"--timeout={_START_TIMEOUT_S}")
+            if sockets != self.data_dir:
+                with contextlib.suppress(OSError):
+                    sockets.rmdir()
         return True
 
     def is_running(self) -> bool:
