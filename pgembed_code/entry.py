@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from pgembed_code.installation import NAME, again_line, pip
 
+_INTERRUPTED = 130
 _MODULE = "pgembed"  # and the name of the other project's distribution
 
 
@@ -17,9 +18,12 @@ def main() -> NoReturn:
     if problem := in_the_way():
         sys.stderr.write(f"Error: {problem}\n")
         sys.exit(1)
-    from pgembed.cli.app import main as run
+    try:
+        from pgembed.cli.app import main as run
 
-    run()
+        run()
+    except KeyboardInterrupt:  # while it starts; later the command line sees to it
+        sys.exit(_INTERRUPTED)
 
 
 def in_the_way() -> str | None:

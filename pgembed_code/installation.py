@@ -12,8 +12,6 @@ from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 NAME = "pgembed-code"
 
@@ -95,6 +93,9 @@ def _is_gone(url: str) -> bool:
 
 
 def _path(url: str) -> Path:
+    from urllib.parse import urlsplit  # every command starts through here, and these bring the whole of HTTP
+    from urllib.request import url2pathname
+
     return Path(url2pathname(urlsplit(url).path))
 
 

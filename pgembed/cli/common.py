@@ -71,8 +71,10 @@ def require_folder_of(file: Path) -> None:
     """Say before the work that its result could not be written.
 
     Raises:
-        ConfigurationError: there is no folder that `file` could stand in.
+        ConfigurationError: there is no folder that `file` could stand in, or it is a folder itself.
     """
+    if file.expanduser().is_dir():
+        raise ConfigurationError(f"{file} cannot be written: it is a folder.", remedy="Name a file.")
     if not file.expanduser().absolute().parent.is_dir():
         raise ConfigurationError(
             f"{file} cannot be written: there is no folder {file.parent}.", remedy="Make it first."

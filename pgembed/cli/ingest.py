@@ -26,9 +26,16 @@ def register(app: typer.Typer) -> None:
     app.command("ingest")(ingest)
 
 
+def _path(text: str) -> Path:
+    if not text:  # which a Path takes for the folder where one stands
+        raise typer.BadParameter("A PATH is empty: a shell variable that is not set?")
+    return Path(text)
+
+
 def ingest(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH…", help="Folders or files; each is a source of its own.")
+        list[Path],
+        typer.Argument(metavar="PATH…", parser=_path, help="Folders or files; each is a source of its own."),
     ],
     name: Annotated[
         str | None,

@@ -309,4 +309,4 @@ def _refuse_what_the_loss_ignores(context: typer.Context, loss: str, of_triplets
 def _choices(options: dict[str, tuple[str, tuple[str, ...]]]) -> None:
     for option, (value, known) in options.items():
         if value not in known:
-            raise typer.BadParameter(f"{option} is one of {', '.join(known)}.")
+            raise typer.BadParameter(f"{option} is one of {', '.join(known)}, not {value!r}.")

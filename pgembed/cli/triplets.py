@@ -21,7 +21,7 @@ def triplets(
     kind: Annotated[str | None, typer.Option("--kind", help="docstring or code.")] = None,
     split: Annotated[str | None, typer.Option("--split", help="train, validation or test.")] = None,
     language: Annotated[str | None, typer.Option("--language", help="As in pgembed.code_chunks.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="How many to show.")] = 3,
+    limit: Annotated[int, typer.Option("--limit", min=0, max=1_000_000, help="How many to show.")] = 3,
     refresh: Annotated[bool, typer.Option("--refresh", help="Rebuild them first, after a change of settings.")] = False,
     by_vectors: Annotated[
         bool | None,
@@ -53,7 +53,7 @@ def triplets(
     for option, value, known in (("--kind", kind, ("docstring", "code")),
                                  ("--split", split, ("train", "validation", "test"))):  # fmt: skip
         if value is not None and value not in known:
-            raise typer.BadParameter(f"{option} is one of {', '.join(known)}.")
+            raise typer.BadParameter(f"{option} is one of {', '.join(known)}, not {value!r}.")
     if by_vectors is not None and not refresh:
         raise typer.BadParameter("--by-vectors and --no-by-vectors go with --refresh.")
     with connection(dsn, access="session" if refresh else "read") as conn:
