@@ -65,8 +65,12 @@ def evaluate(
         str | None,
         typer.Option("--split", help="test or validation of the held-out code (default test); or the file in qrels/."),
     ] = None,
-    max_documents: Annotated[int, typer.Option("--max-documents", min=1, help="Held-out bodies to search in.")] = 2000,
-    max_queries: Annotated[int, typer.Option("--max-queries", min=1, help="Held-out docstrings to search by.")] = 500,
+    max_documents: Annotated[
+        int, typer.Option("--max-documents", min=1, max=10**9, help="Held-out bodies to search in.")
+    ] = 2000,
+    max_queries: Annotated[
+        int, typer.Option("--max-queries", min=1, max=10**9, help="Held-out docstrings to search by.")
+    ] = 500,
     mask_names: Annotated[
         bool, typer.Option("--mask-names", help="Beside it, the same with each function's name masked in its body.")
     ] = False,

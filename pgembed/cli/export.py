@@ -20,7 +20,8 @@ def register(app: typer.Typer) -> None:
 
 def export(
     run: Annotated[
-        int | None, typer.Option("--run", metavar="ID", help="A finished training run. Default: the newest.")
+        int | None,
+        typer.Option("--run", metavar="ID", min=1, max=2**63 - 1, help="A finished training run. Default: the newest."),
     ] = None,
     encoder: Annotated[
         str | None, typer.Option("--encoder", metavar="NAME", help="An encoder known by name, such as minilm.")

@@ -37,8 +37,10 @@ def compare(
     generation: Annotated[
         int | None, typer.Option("--generation", metavar="ID", help="Vectors of this generation, not the active one.")
     ] = None,
-    sample: Annotated[int, typer.Option("--sample", min=1, help="Vectors to build each index over.")] = 20_000,
-    queries: Annotated[int, typer.Option("--queries", min=1, help="Searches at each effort.")] = 100,
+    sample: Annotated[
+        int, typer.Option("--sample", min=1, max=10**9, help="Vectors to build each index over.")
+    ] = 20_000,
+    queries: Annotated[int, typer.Option("--queries", min=1, max=10**9, help="Searches at each effort.")] = 100,
     target_recall: Annotated[
         float, typer.Option("--target-recall", min=0.01, max=1.0, help="recall@10 that the recommendation reaches.")
     ] = 0.95,

@@ -67,9 +67,11 @@ def export_encoder(
     sentence-transformers' layout.
 
     Raises:
-        ExportError: the graph does not give torch's vectors (cosine below 0.9999 on any text in any batch).
+        ExportError: the graph does not give torch's vectors (cosine below 0.9999 on any text in any batch), or `out`
+            holds something else than an export.
         EncoderError: the source cannot be loaded.
     """
+    require_replaceable(out)
     spec = source if isinstance(source, EncoderSpec) else resolve_spec(source)
     if name is not None:
         spec = replace(spec, name=name)
@@ -212,6 +214,22 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
         json.dump(manifest.to_json(), file, indent=2)
         file.flush()
         os.fsync(file.fileno())
+
+
+def require_replaceable(place: Path) -> None:
+    """Refuse a place that holds something of the user's: what is exported takes all of it.
+
+    Raises:
+        ExportError: it is there, and neither an empty folder nor an earlier export.
+    """
+    if not place.exists() or (place / MANIFEST).is_file():
+        return
+    if not place.is_dir() or any(place.iterdir()):
+        what = "holds other files than an export's" if place.is_dir() else "is no folder"
+        raise ExportError(
+            f"{place} {what}: the export would replace it.",
+            remedy="Name a folder that is not there yet, an empty one, or that of an earlier export.",
+        )
 
 
 def replace_folder(new: Path, place: Path) -> None:

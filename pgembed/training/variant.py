@@ -18,7 +18,14 @@ from pgembed.encoders.weights import file_sha256, fingerprint, make_ready
 from pgembed.errors import ExportError
 from pgembed.evaluation.dataset import Dataset
 from pgembed.progress import SILENT, Progress
-from pgembed.training.export import PARITY_TEXTS, intact_export, remove_left, replace_folder, write_manifest
+from pgembed.training.export import (
+    PARITY_TEXTS,
+    intact_export,
+    remove_left,
+    replace_folder,
+    require_replaceable,
+    write_manifest,
+)
 from pgembed.training.quantise import write_half, write_int8
 from pgembed.training.variant_gate import Verdict, judge, unjudged
 
@@ -60,7 +67,7 @@ def export_variant(
 
     Raises:
         GateError: it does not pass; nothing was written.
-        ExportError: `reference` is no float32 graph, or `out` is its folder.
+        ExportError: `reference` is no float32 graph, or `out` is its folder, or holds something else than an export.
         EvaluationError: the data set is too small to judge by.
         EncoderError: the weights are not there any more, or a graph gives no usable vector.
     """
@@ -68,6 +75,7 @@ def export_variant(
         raise ExportError(f"{reference.path} is {reference.precision}: a variant is made from float32.")
     if out.resolve() == reference.path.resolve():
         raise ExportError(f"{out} holds the float32 graph.", remedy="Give --out another folder.")
+    require_replaceable(out)
     remove_left(out)
     there = intact_export(out)
     if there is not None and _is_variant(there, reference, precision) and (dataset is None or not there.is_unjudged):

@@ -40,6 +40,18 @@ def test_a_damaged_or_another_export_is_replaced(tiny_model: Path, tmp_path: Pat
     assert load_manifest(tmp_path / "out").fingerprint == other.fingerprint
 
 
+def test_what_is_no_export_is_never_replaced(tiny_model: Path, tmp_path: Path) -> None:
+    work, file = tmp_path / "work", tmp_path / "notes"
+    work.mkdir()
+    for mine in (work / "thesis.tex", file):
+        mine.write_text("mine")
+    for out in (work, file):
+        with pytest.raises(ExportError, match="the export would replace it"):
+            export_encoder(tiny_model, out)
+    assert [path.read_text() for path in (work / "thesis.tex", file)] == ["mine", "mine"]
+    assert {path.name for path in tmp_path.iterdir()} == {"work", "notes"}
+
+
 def test_a_graph_of_other_weights_fails_the_parity_check(tiny_encoder: Path, tmp_path: Path) -> None:
     other = load_model(replace(folder_spec(make_tiny_model(tmp_path / "other", seed=2)), name="tiny"))
     shutil.copytree(tiny_encoder, tmp_path / "artefact")
