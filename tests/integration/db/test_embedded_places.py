@@ -183,6 +183,6 @@ def test_it_is_found_under_another_temporary_folder_and_port(installed: Environm
     (folder / "tmp").chmod(0o1777)
     assert installed.run("db", "start", **home, TMPDIR=str(folder / "tmp"), PGPORT="6543").returncode == 0
     before = postmaster(folder / "with a space")
-    found = installed.run("db", "psql", "-At", "-c", "SELECT 1", **home)
+    found = installed.run("db", "psql", "-At", "-c", "SELECT 1", PGPORT="7654", **home)
     assert (found.returncode, found.stdout, found.stderr) == (0, "1\n", "")
     assert postmaster(folder / "with a space") == before

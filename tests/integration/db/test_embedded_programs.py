@@ -11,7 +11,8 @@ import pytest
 from fixtures_places import IS_ROOT, ORDINARY, Environment, Places, make_places, postmaster
 
 from pgembed.db.embedded import EmbeddedServer
-from pgembed.db.server_programs import program_of
+from pgembed.db.server_account import server_account
+from pgembed.db.server_programs import ServerPrograms, program_of
 
 USERS = [None, ORDINARY] if IS_ROOT else [None]
 as_root = pytest.mark.skipif(not IS_ROOT, reason="programs are copied for root's server only")
@@ -230,6 +231,22 @@ def test_the_server_of_an_older_version_goes_on_until_it_is_stopped(
     program = program_of(home / "postgres")
     assert program is not None
     assert program.is_relative_to(new)
+
+
+@as_root
+def test_a_copy_in_use_is_kept_also_where_none_is_needed(places: Places, folder: Path) -> None:
+    home = folder / "home"
+    (folder / "closed").mkdir(mode=0o700)
+    old = places.environment(folder / "closed" / "old")
+    _at_version(old, "0.1")
+    _start(old, home)
+    (copy,) = _copies(home)
+    programs = ServerPrograms(server_account(), home)
+    programs.remove_old_copies()
+    assert copy.exists()
+    _stop(old, home)
+    programs.remove_old_copies()
+    assert not copy.exists()
 
 
 @pytest.mark.parametrize("user", USERS)
